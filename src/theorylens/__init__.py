@@ -1,0 +1,1 @@
+"""Look at a trained network through learning theory."""

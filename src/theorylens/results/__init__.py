@@ -1,0 +1,40 @@
+"""The vocabulary of outcomes: what a measure, a probe and an audit say, as frozen data that outlives the model.
+
+Design: numpy and the standard library only, so that reports can be read, compared, gated and rendered without torch.
+Every sentence is a `Message`, every number an `Estimate`, every drawing a payload named by its shape.
+"""
+
+from ._advice import Evidence, Recommendation
+from ._certificate import Certificate, Predictor, Share
+from ._estimate import Enclosure, Estimate, Exact, Statistical, Uncertainty, Unknown
+from ._history import History
+from ._json import from_plain, outcome_from_view, outcome_view, record_from_view, record_view, to_plain
+from ._message import Message, Translate
+from ._outcome import About, Crashed, Done, Outcome, Skipped
+from ._payload import (
+    PAYLOADS,
+    Cell,
+    Curve,
+    Intervals,
+    Levels,
+    Line,
+    Matrix,
+    Payload,
+    Points,
+    Role,
+    Spectrum,
+    Table,
+    Wall,
+)
+from ._record import SCHEMA, Checked, Record, RunFacts, SplitFacts, SubjectFacts, exit_code
+from ._requirement import HEADLINE, Requirement
+from ._result import Assumption, Control, Cost, Kind, Result, Setting, Status, Verdict
+
+__all__ = [
+    "HEADLINE", "PAYLOADS", "SCHEMA", "About", "Assumption", "Cell", "Certificate", "Checked", "Control", "Cost",
+    "Crashed", "Curve", "Done", "Enclosure", "Estimate", "Evidence", "Exact", "History", "Intervals", "Kind", "Levels",
+    "Line", "Matrix", "Message", "Outcome", "Payload", "Points", "Predictor", "Recommendation", "Record", "Requirement",
+    "Result", "Role", "RunFacts", "Setting", "Share", "Skipped", "Spectrum", "SplitFacts", "Statistical", "Status",
+    "SubjectFacts", "Table", "Translate", "Uncertainty", "Unknown", "Verdict", "Wall", "exit_code", "from_plain",
+    "outcome_from_view", "outcome_view", "record_from_view", "record_view", "to_plain",
+]  # fmt: skip
