@@ -11,12 +11,13 @@ from enum import Enum
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _advice, _estimate, _outcome, _payload, _record, _result
 from ._message import Message
 
 T = TypeVar("T")
-Arrays = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, NDArray[Any]]
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _UNIONS: dict[str, type] = {  # members of a union are told apart by their tag
     c.__name__: c
@@ -55,12 +56,12 @@ def to_plain(value: object, arrays: Arrays | None = None) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a report; use numbers, words, arrays or the result types")
 
 
-def from_plain(kind: type[T], plain: Any, arrays: Mapping[str, np.ndarray[Any, Any]] | None = None) -> T:
+def from_plain(kind: type[T], plain: Any, arrays: Mapping[str, NDArray[Any]] | None = None) -> T:
     """The inverse of `to_plain` for the dataclass or union member ``kind``."""
     return typing.cast(T, _decode(kind, plain, arrays or {}))
 
 
-def _decode(hint: Any, plain: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+def _decode(hint: Any, plain: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Message:
         values = {k: _value(v, arrays) for k, v in plain["values"].items()}
@@ -91,7 +92,7 @@ def _decode(hint: Any, plain: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -
     return plain
 
 
-def _decode_union(args: tuple[Any, ...], plain: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+def _decode_union(args: tuple[Any, ...], plain: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     if plain is None:
         return None
     if isinstance(plain, dict) and "type" in plain:
@@ -102,7 +103,7 @@ def _decode_union(args: tuple[Any, ...], plain: Any, arrays: Mapping[str, np.nda
     return _value(plain, arrays)
 
 
-def _value(plain: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+def _value(plain: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     """A cell, a setting or a value of a message: the JSON type says what it is."""
     if isinstance(plain, dict):
         return _decode(Message, plain, arrays)
@@ -182,7 +183,7 @@ def outcome_view(outcome: _outcome.Outcome, arrays: Arrays | None = None) -> dic
 
 
 def outcome_from_view(
-    view: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]] | None = None
+    view: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None
 ) -> _outcome.Outcome:
     """The inverse of `outcome_view`."""
     about = _outcome.About(code=view["code"], name=view["probe"], question=view["question"])
