@@ -1,0 +1,127 @@
+"""A symmetric linear map known by its products: what eigenvalues and traces are computed from."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A symmetric linear map of vectors with ``size`` entries, of one ``dtype``, on one ``device``.
+
+    Nothing is inherited: any object with these five members is one.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]: ...
+
+    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]: ...
+
+
+class DenseOperator:
+    """The operator of a matrix that fits in memory.
+
+    Errors: not square, not floating point, not finite, or not symmetric beyond rounding.
+
+    >>> DenseOperator(torch.tensor([[2.0, 1.0], [1.0, 3.0]])) @ torch.tensor([1.0, -1.0])
+    tensor([ 1., -2.])
+    """
+
+    def __init__(self, matrix: Float[Tensor, "p p"]) -> None:
+        _symmetric(matrix)
+        self._matrix = matrix
+
+    @property
+    def size(self) -> int:
+        return len(self._matrix)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._matrix.device
+
+    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
+        return self._matrix @ vector
+
+    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
+        return self.matvec(vector)
+
+
+class Counted:
+    """An operator that counts its products and refuses one that is not finite or of the wrong shape.
+
+    >>> counted = Counted(DenseOperator(torch.eye(3)))
+    >>> _ = counted @ torch.ones(3)
+    >>> counted.products
+    1
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        if operator.size < 1:
+            raise ValueError(f"an operator needs at least one dimension, got size {operator.size}")
+        self._operator = operator
+        self.products = 0
+
+    @property
+    def size(self) -> int:
+        return self._operator.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._operator.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._operator.device
+
+    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
+        product = self._operator.matvec(vector)
+        self.products += 1
+        if product.shape != vector.shape:
+            raise ValueError(
+                f"a product of this operator has shape {tuple(product.shape)}, its vectors {tuple(vector.shape)}; "
+                "the operator must map vectors of its size to vectors of its size"
+            )
+        bad = ~torch.isfinite(product)
+        if wrong := int(bad.sum()):
+            first = int(bad.nonzero()[0])
+            raise ValueError(
+                f"product {self.products} of the operator is not finite: {wrong} of {self.size} entries, the first "
+                f"at index {first}; look for overflow or NaN in the parameters, the data or the loss"
+            )
+        return product
+
+    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
+        return self.matvec(vector)
+
+
+def _symmetric(matrix: Tensor) -> None:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
+        raise ValueError(f"an operator needs a square matrix, got shape {tuple(matrix.shape)}")
+    if not matrix.is_floating_point():
+        raise ValueError(f"an operator needs a floating-point matrix, got {matrix.dtype}; convert it first")
+    if not torch.isfinite(matrix).all():
+        raise ValueError("an operator needs a finite matrix, got NaN or infinite entries")
+    gap = float((matrix - matrix.T).abs().max())
+    scale = float(matrix.abs().max())
+    # Half the digits: a product or average that should be symmetric is so far closer than that.
+    if gap > torch.finfo(matrix.dtype).eps ** 0.5 * scale:
+        raise ValueError(
+            f"an operator needs a symmetric matrix, got entries that differ by {gap:.3g} across the diagonal "
+            f"(largest entry {scale:.3g}); pass (A + A.T) / 2 if that is what you mean"
+        )
