@@ -1,0 +1,3 @@
+"""bias."""
+
+PROBES: tuple[object, ...] = ()

@@ -1,0 +1,25 @@
+"""The vocabulary of the studied: Subject, Split, Task, Recipe, and the probe that turns one into a Result.
+
+Design: a Subject is a frozen set of what the user gave plus a handful of views (objective, scores, predictions,
+features, initial, at, once); a probe is a decorated function that lends the model out and gives it back as it was.
+"""
+
+from ._controls import controls
+from ._errors import RefusedError, UnsuitableError
+from ._hashing import NoFingerprintError, digest, hash_callable, hash_code, hash_tensors
+from ._isolation import modules_in_training, studied
+from ._measuring import check_finite, objective
+from ._probing import Need, Probe, probe
+from ._randomness import global_randomness_kept, key_seed, rng_for
+from ._recipe import Initial, Recipe
+from ._split import Batches, Split
+from ._subject import ROLES, Scores, Subject, read_state
+from ._task import Task, call_first, zero_one
+from ._work import RUNGS, Work
+
+__all__ = [
+    "ROLES", "RUNGS", "Batches", "Initial", "Need", "NoFingerprintError", "Probe", "Recipe", "RefusedError", "Scores",
+    "Split", "Subject", "Task", "UnsuitableError", "Work", "call_first", "check_finite", "controls", "digest",
+    "global_randomness_kept", "hash_callable", "hash_code", "hash_tensors", "key_seed", "modules_in_training",
+    "objective", "probe", "read_state", "rng_for", "studied", "zero_one",
+]  # fmt: skip

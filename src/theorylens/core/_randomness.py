@@ -1,0 +1,41 @@
+"""Randomness is keyed and passed in; the caller's global random state is never touched."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def key_seed(*key: object) -> int:
+    """A 56-bit seed from the words of a key; adding a probe cannot move another's stream."""
+    digest = hashlib.sha256("/".join(str(k) for k in key).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def rng_for(seed: int, code: str, rung: int | None = None) -> torch.Generator:
+    """The CPU generator of a probe: a pure function of (seed, code, rung)."""
+    return torch.Generator().manual_seed(key_seed(seed, code, rung))
+
+
+@contextmanager
+def global_randomness_kept(seed: int | None = None) -> Iterator[None]:
+    """Give torch, CUDA, numpy and ``random`` their state back afterwards; with ``seed``, set them all inside."""
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % (1 << 32))  # noqa: NPY002
+            torch.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.random.set_rng_state(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,3 @@
+"""dynamics."""
+
+PROBES: tuple[object, ...] = ()

@@ -1,0 +1,3 @@
+"""frontier."""
+
+PROBES: tuple[object, ...] = ()

@@ -1,0 +1,3 @@
+"""generalization."""
+
+PROBES: tuple[object, ...] = ()

@@ -1,0 +1,3 @@
+"""kernels."""
+
+PROBES: tuple[object, ...] = ()

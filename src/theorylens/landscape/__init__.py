@@ -1,0 +1,3 @@
+"""landscape."""
+
+PROBES: tuple[object, ...] = ()

@@ -1,0 +1,3 @@
+"""representation."""
+
+PROBES: tuple[object, ...] = ()
