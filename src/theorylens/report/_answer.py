@@ -1,0 +1,163 @@
+"""The answer in three lines: how well, why, what to change. Chosen by fixed rules from what the results say themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from theorylens.results import Crashed, Done, Kind, Message, Record, Result, Skipped, Translate, Verdict
+
+from ._certificates import bound_text, hero, holds, is_share, loss_text, share_of_trust
+from ._words import CHAPTERS
+
+FINDINGS = 3
+_RANK = {Verdict.HOLDS: 0, Verdict.FAILS: 0, Verdict.INCONCLUSIVE: 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A sentence with the question it answers and the code that leads to its evidence."""
+
+    code: str
+    question: str
+    sentence: str
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What stands at the top of every report."""
+
+    how_well: str
+    certain: bool
+    headline: str | None
+    strip: Markup
+    how_well_small: tuple[str, ...]
+    why: tuple[Finding, ...]
+    why_none: str
+    change: str
+    change_small: tuple[str, ...]
+    change_codes: tuple[str, ...]
+
+
+def answer(record: Record, translate: Translate) -> Answer:
+    """Compose the three lines of ``record``."""
+    certain, sentence, small, strip = _how_well(record, translate)
+    why = findings(record, translate)
+    first = record.advice[0] if record.advice else None
+    return Answer(
+        how_well=sentence,
+        certain=certain,
+        headline=record.headline if record.headline and record.result(record.headline) else None,
+        strip=strip,
+        how_well_small=small,
+        why=why,
+        why_none="" if why else _no_finding(record, translate),
+        change=(first.change if first else Message("change.none", "Nothing measured here asks for a change.")).render(
+            translate
+        ),
+        change_small=_change_small(record, translate),
+        change_codes=tuple(dict.fromkeys(e.code for e in first.supports)) if first else (),
+    )
+
+
+def reading(result: Result, translate: Translate) -> str:
+    return (result.reading or result.reason).render(translate)
+
+
+def _how_well(record: Record, translate: Translate) -> tuple[bool, str, tuple[str, ...], Markup]:
+    outcome = next((o for o in record.outcomes if o.about.code == record.headline), None)
+    if not isinstance(outcome, Done) or outcome.result.certificate is None:
+        sentence = Message("answer.nothing", "Nothing can be certified: {why}", why=_no_headline(outcome))
+        return False, sentence.render(translate), (), Markup("")
+    strip = hero(outcome, translate)
+    certificate = outcome.result.certificate
+    if not holds(outcome):
+        sentence = Message("answer.nothing", "Nothing can be certified: {why}", why=outcome.result.reason)
+        return False, sentence.render(translate), _small(outcome.result, translate), strip
+    texts = {
+        True: "At most {bound} of new examples like these will be answered wrongly, with {trust} confidence.",
+        False: "On new examples like these the expected loss ({loss}) is at most {bound}, with {trust} confidence.",
+    }
+    values = {"bound": bound_text(certificate), "trust": share_of_trust(certificate)}
+    wrong = is_share(certificate) and certificate.loss.lower().replace("–", "-") in {"0-1 loss", "error rate", "0-1"}
+    if not wrong:
+        values["loss"] = translate(certificate.loss)
+    return (
+        True,
+        Message("answer.bound", texts[wrong], **values).render(translate),
+        _small(outcome.result, translate),
+        strip,
+    )
+
+
+def _small(result: Result, translate: Translate) -> tuple[str, ...]:
+    certificate = result.certificate
+    assert certificate is not None
+    lines = [reading(result, translate)]
+    if result.verdict is Verdict.HOLDS:
+        text = "{trust} of such samples give a bound that is true."
+        lines.append(Message("answer.event", text, trust=share_of_trust(certificate)).render(translate))
+    open_ones = [a.statement.render(translate) for a in result.assumptions if a.status.value == "unchecked"]
+    if open_ones:
+        text = "It rests on what nobody could check: {assumptions}."
+        joiner = Message("list.separator", "; ").render(translate)
+        lines.append(Message("answer.unchecked", text, assumptions=joiner.join(open_ones)).render(translate))
+    if certificate.vacuous:
+        text = "Measured {loss}; a guess that ignores the input has {trivial}."
+        loss, trivial = (loss_text(certificate, v) for v in (certificate.empirical, certificate.trivial))
+        lines.append(Message("answer.vacuous", text, loss=loss, trivial=trivial).render(translate))
+    return tuple(lines)
+
+
+def _no_headline(outcome: object) -> Message:
+    match outcome:
+        case Skipped():
+            return outcome.reason
+        case Crashed():
+            text = "the certificate crashed ({error})."
+            return Message("answer.crashed", text, error=outcome.error)
+    return Message("answer.unchosen", "no certificate was chosen for this run.")
+
+
+def findings(record: Record, translate: Translate) -> tuple[Finding, ...]:
+    """At most three indicators that decide something: first what holds or fails, then what is inconclusive; one a chapter."""
+    order = {chapter.name: i for i, chapter in enumerate(CHAPTERS)}
+    found = [
+        (_RANK[o.result.verdict], order.get(o.about.chapter, len(order)), o.about.code, o)
+        for o in record.outcomes
+        if isinstance(o, Done) and o.result.kind is Kind.INDICATOR and o.result.verdict in _RANK
+    ]
+    chosen: dict[str, Done] = {}
+    for _, _, _, outcome in sorted(found, key=lambda f: f[:3]):
+        chosen.setdefault(outcome.about.chapter, outcome)
+    return tuple(
+        Finding(
+            code=o.about.code,
+            question=translate(o.about.question),
+            sentence=o.result.reason.render(translate),
+            verdict=o.result.verdict.value,
+        )
+        for o in list(chosen.values())[:FINDINGS]
+    )
+
+
+def _no_finding(record: Record, translate: Translate) -> str:
+    count = sum(isinstance(o, Done) and o.result.kind is Kind.INDICATOR for o in record.outcomes)
+    if count == 0:
+        return Message("why.none", "No indicator was measured.").render(translate)
+    text = "None of the {count} indicators measured here decides anything; they describe."
+    return Message("why.undecided", text, count=count).render(translate)
+
+
+def _change_small(record: Record, translate: Translate) -> tuple[str, ...]:
+    if not record.advice:
+        return ()
+    first, *others = record.advice
+    lines = [e.finding.render(translate) for e in first.supports[:2]]
+    lines.append(Message("change.effect", "Effect: {effect}", effect=first.effect).render(translate))
+    if others:
+        text = "{count} more under What to change."
+        lines.append(Message("change.more", text, count=len(others)).render(translate))
+    return tuple(lines)
