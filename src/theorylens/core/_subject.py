@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from theorylens.numerics.memory import Batch, fitting, part, rows, to_device
 from theorylens.numerics.objective import Objective
 from theorylens.numerics.tally import count
-from theorylens.results import History
+from theorylens.results import History, Message
 
 from ._errors import RefusedError
 from ._isolation import studied
@@ -60,6 +60,8 @@ class Subject:
         Further models by name, for comparisons.
     shuffled
         The same recipe trained on shuffled labels, with those labels: a control. An audit makes it from ``recipe``.
+    notes
+        What was handled on the way here (a stripped key prefix, say); shown in the report.
     """
 
     model: nn.Module | None = None
@@ -76,6 +78,7 @@ class Subject:
     others: Mapping[str, nn.Module] = field(default_factory=dict)
     shuffled: Subject | None = None
     name: str = ""
+    notes: tuple[Message, ...] = ()
     batch_size: int = BATCH
     _memo: OrderedDict[object, Any] = field(default_factory=OrderedDict, init=False, repr=False)
 
@@ -196,13 +199,18 @@ class Subject:
         def judge(piece: Batch) -> tuple[Tensor, Tensor | None]:
             outputs, targets = task.forward(model, piece)
             n = rows(piece)
-            error = None if task.error is None else task.error(outputs, targets).double().reshape(n, -1).mean(1)
+            error = None if task.error is None else task.error(outputs, targets).double().reshape(n, -1)
             if not task.per_example:
                 single = [task.losses(*task.forward(model, part(piece, i, i + 1)))[0].double() for i in range(n)]
-                return torch.stack(single).reshape(n), error
+                return torch.stack(single).reshape(n), None if error is None else error.mean(1)
             values, weights = (x.double().reshape(n, -1) for x in task.losses(outputs, targets))
             total = weights.sum(1)
-            return (values * weights).sum(1) / torch.where(total > 0, total, torch.ones_like(total)), error
+            total = torch.where(total > 0, total, torch.ones_like(total))
+            if error is not None and error.shape == weights.shape and weights.shape[1] > 1:
+                error = (error * weights).sum(1) / total  # tokens that do not count are not errors either
+            elif error is not None:
+                error = error.mean(1)
+            return (values * weights).sum(1) / total, error
 
         losses, errors = [], []
         with self.studied(), torch.no_grad():
