@@ -1,0 +1,24 @@
+"""Every test runs on one thread and keeps its own ledger of test-set uses."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory):
+    folder: Path = tmp_path_factory.mktemp("state")
+    before = os.environ.get("THEORYLENS_STATE")
+    os.environ["THEORYLENS_STATE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["THEORYLENS_STATE"]
+    else:
+        os.environ["THEORYLENS_STATE"] = before
