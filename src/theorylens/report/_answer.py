@@ -1,4 +1,4 @@
-"""The answer in three lines: how well, why, what to change. Chosen by fixed rules from what the results say themselves."""
+"""The answer in three lines: how well, why, what to change. Chosen by fixed rules."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _no_headline(outcome: object) -> Message:
 
 
 def findings(record: Record, translate: Translate) -> tuple[Finding, ...]:
-    """At most three indicators that decide something: first what holds or fails, then what is inconclusive; one a chapter."""
+    """At most three indicators, one a chapter: first what holds or fails, then what is inconclusive."""
     order = {chapter.name: i for i, chapter in enumerate(CHAPTERS)}
     found = [
         (_RANK[o.result.verdict], order.get(o.about.chapter, len(order)), o.about.code, o)

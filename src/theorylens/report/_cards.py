@@ -71,6 +71,7 @@ def card(outcome: Done, record: Record, lang: str, translate: Translate) -> Card
     about, result = outcome.about, outcome.result
     drawn = [p for p in result.payload if not isinstance(p, Table)]
     tables = tuple((p.label.render(translate), grid(p, translate)) for p in result.payload if isinstance(p, Table))
+    narrow = len(drawn) > 1 and len(drawn) % 3 == 0
     key = "f" + re.sub(r"[^A-Za-z0-9]", "", about.code)
     return Card(
         code=about.code,
@@ -78,7 +79,7 @@ def card(outcome: Done, record: Record, lang: str, translate: Translate) -> Card
         verdict=result.verdict.value,
         kind=KINDS[result.kind].render(translate),
         name=about.name,
-        figures=tuple(Markup(svg(p, f"{key}{i}{lang}", translate)) for i, p in enumerate(drawn)),
+        figures=tuple(Markup(svg(p, f"{key}{i}{lang}", translate, narrow=narrow)) for i, p in enumerate(drawn)),
         tables=tables,
         reading=reading(result, translate),
         estimate=estimate_line(result, translate),

@@ -57,10 +57,9 @@ def hero(outcome: Done, translate: Translate) -> Markup:
     trivial = Message("hero.trivial", "ignoring the input: {loss}", loss=loss_text(certificate, certificate.trivial))
     left = [measured.render(translate), *([at_most.render(translate)] if holds(outcome) else [])]
     right = [trivial.render(translate)]
-    right += [
-        f"{ {'init': '◇', 'shuffled': '△'}.get(c.role, '┊') } {c.name.render(translate)} {numbers.shown(c.estimate).value}"
-        for c in outcome.result.controls
-    ]
+    shapes = {"init": "◇", "shuffled": "△"}
+    for c in outcome.result.controls:
+        right.append(f"{shapes.get(c.role, '┊')} {c.name.render(translate)} {numbers.shown(c.estimate).value}")
     text = Markup('<div role="img" aria-label="{}"><div class="strip">{}</div></div>').format(
         "; ".join(left + right), marks
     )
@@ -96,7 +95,7 @@ class Forest:
 
 
 def forests(record: Record, translate: Translate) -> list[Forest]:
-    """This model's certificates first; what the recipe or an ensemble can certify apart."""
+    """The certificates of the model itself first; what the recipe or an ensemble can certify apart."""
     groups: dict[tuple[bool, tuple[float, float]], list[Done]] = {}
     for outcome in record.certificates:
         certificate = outcome.result.certificate
@@ -189,7 +188,7 @@ def split_name(role: str, translate: Translate) -> str:
 
 def ledger(record: Record, translate: Translate) -> list[tuple[str, ...]]:
     """One row per share of a delta: code, what it pays for, the share, n, split and the start of its hash."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for outcome in record.certificates:
         certificate = outcome.result.certificate
         assert certificate is not None

@@ -109,8 +109,17 @@ def wall_line(ax: Any, at: float, name: str, *, upright: bool) -> None:
     if upright:
         ax.axvline(at, color=WALL, lw=1.2)
         right = (at - ax.get_xlim()[0]) / (ax.get_xlim()[1] - ax.get_xlim()[0]) > 0.5
-        ax.annotate(name, (at, 1), xycoords=("data", "axes fraction"), xytext=(-4 if right else 4, 3), textcoords="offset points",
-                    color=WALL, ha="right" if right else "left", va="bottom", parse_math=False)  # fmt: skip
+        ax.annotate(
+            name,
+            (at, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-4 if right else 4, 3),
+            textcoords="offset points",
+            color=WALL,
+            ha="right" if right else "left",
+            va="bottom",
+            parse_math=False,
+        )
     else:
         ax.axhline(at, color=WALL, lw=1.2)
         ax.annotate(
@@ -131,16 +140,29 @@ def end_labels(ax: Any, ends: list[tuple[float, str, str]]) -> None:
     height = box.height * ax.figure.get_size_inches()[1] * 72
     low, high = ax.get_ylim()
     log = ax.get_yscale() == "log"
-    place = (lambda v: np.log(v / low) / np.log(high / low)) if log else (lambda v: (v - low) / (high - low))
-    wrapped = [(float(np.clip(place(v), 0, 1)) * height, _wrap(name), colour) for v, name, colour in ends]
+    span = np.log(high / low) if log else high - low
+    places = [np.log(v / low) / span if log else (v - low) / span for v, _, _ in ends]
+    wrapped = [
+        (float(np.clip(place, 0, 1)) * height, _wrap(name), colour)
+        for place, (_, name, colour) in zip(places, ends, strict=True)
+    ]
     wrapped.sort(key=lambda e: e[0])
     floor = -12.0
     for at, lines, colour in wrapped:
         size = 13.0 * len(lines)
         centre = max(at, floor + size / 2)
         floor = centre + size / 2 + 2
-        ax.annotate("\n".join(lines), (1, centre / height), xycoords="axes fraction", xytext=(8, 0), textcoords="offset points",
-                    color=colour, va="center", annotation_clip=False, parse_math=False)  # fmt: skip
+        ax.annotate(
+            "\n".join(lines),
+            (1, centre / height),
+            xycoords="axes fraction",
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+            parse_math=False,
+        )
 
 
 def _wrap(name: str) -> list[str]:

@@ -121,13 +121,16 @@ def _facts(record: Record, translate: Translate) -> list[tuple[str, str]]:
     ]
     if subject.classes is not None:
         data.append(Message("facts.classes", "{count} classes", count=subject.classes).render(translate))
-    ran = [Message("facts.seconds", "{seconds:.0f} s on {device}, {threads} threads", seconds=run.seconds, device=run.device, threads=run.threads)]  # fmt: skip
+    text = "{seconds:.0f} s on {device}, {threads} threads"
+    ran = [Message("facts.seconds", text, seconds=run.seconds, device=run.device, threads=run.threads)]
     if run.budget is not None:
         ran.append(Message("facts.budget", "budget {seconds:.0f} s", seconds=run.budget))
     ran.append(Message("facts.seed", "seed {seed}", seed=run.seed))
     versions = [
         f"{name}{numbers.NO_BREAK}{run.versions[name]}" for name in ("theorylens", "torch") if name in run.versions
     ]
+    if run.hash:
+        versions.append(Message("facts.hash", "run {hash}", hash=run.hash[:12]).render(translate))
     names = (
         Message("facts.m", "Model"),
         Message("facts.d", "Data"),
@@ -140,10 +143,7 @@ def _facts(record: Record, translate: Translate) -> list[tuple[str, str]]:
         " · ".join(m.render(translate) for m in ran),
         " · ".join(versions),
     )
-    rows = [(name.render(translate), text) for name, text in zip(names, texts, strict=True) if text]
-    if run.hash:
-        rows.append((Message("facts.hash", "Reproducibility hash").render(translate), run.hash[:16]))
-    return rows
+    return [(name.render(translate), text) for name, text in zip(names, texts, strict=True) if text]
 
 
 def _counted(rows: int, units: int, translate: Translate) -> str:

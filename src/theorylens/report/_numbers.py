@@ -1,8 +1,8 @@
 """Numbers for readers: as many digits as the interval allows, a percentage for a share, and bounds never rounded down.
 
 How many digits: the rule of the Particle Data Group. The half-width of the interval keeps two digits when they are
-10 to 35, else one, and the value keeps the same decimal place. Interval ends are rounded outwards, bounds upwards: a printed
-bound must not claim more than was proved.
+10 to 35, else one, and the value keeps the same decimal place. Without an interval three digits are kept. Interval ends
+are rounded outwards, bounds upwards: a printed bound must not claim more than was proved.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
-from theorylens.results import Enclosure, Estimate, Exact, Statistical
+from theorylens.results import Enclosure, Estimate, Statistical
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -45,9 +45,7 @@ def shown(estimate: Estimate) -> Shown:
     if isinstance(estimate.uncertainty, Statistical | Enclosure):
         lower, upper = estimate.uncertainty.lower * scale, estimate.uncertainty.upper * scale
     places = decimals(value, lower, upper)
-    exact = isinstance(estimate.uncertainty, Exact)
-    whole = exact and not share and math.isfinite(value) and value == int(value) and abs(value) < 1e15
-    text = fixed(value, 0 if whole else places)
+    text = fixed(value, places) if math.isfinite(lower) or math.isfinite(upper) else plain(value)
     return Shown(
         value=_signed(text, share), interval=_interval(lower, upper, places, share), unit="" if share else estimate.unit
     )
@@ -88,13 +86,12 @@ def plain(value: float, digits: int = EXACT_DIGITS) -> str:
     """A number by itself, at ``digits`` significant digits, whole numbers whole."""
     if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return fixed(value, 0)
-    return fixed(value, digits - 1 - _exponent(value) if value and math.isfinite(value) else 0)
+    return _trimmed(fixed(value, digits - 1 - _exponent(value) if value and math.isfinite(value) else 0))
 
 
 def percent(value: float, digits: int = EXACT_DIGITS) -> str:
     """A share in per cent, trailing zeros dropped: ``0.95`` is ``95 %``."""
-    text = plain(float(Decimal(repr(float(value))).scaleb(2)), digits)
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + NO_BREAK + "%"
+    return plain(float(Decimal(repr(float(value))).scaleb(2)), digits) + NO_BREAK + "%"
 
 
 def bound(value: float, *, share: bool) -> str:
@@ -123,6 +120,10 @@ def _interval(lower: float, upper: float, places: int, share: bool) -> str:
 
 def _signed(text: str, share: bool) -> str:
     return text + NO_BREAK + "%" if share and text != "n/a" else text
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text
 
 
 def _minus(text: str) -> str:

@@ -32,22 +32,24 @@ AGAIN: tuple[dict[str, Any], ...] = (
 MARKERS = 40  # above, a line goes without markers
 DRAWN = 800  # points of one line that a picture can show
 SIZE = (440, 272)
+NARROW = (300, 272)
 RC = {
-    "svg.fonttype": "none", "svg.hashsalt": "theorylens", "figure.dpi": 72, "savefig.dpi": 144,
-    "text.parse_math": False, "text.usetex": False, "font.size": 11.5, "axes.labelsize": 11.5, "xtick.labelsize": 11, "ytick.labelsize": 11,
-    "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": MUTED, "xtick.color": MUTED,
-    "ytick.color": MUTED, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.edgecolor": MUTED, "axes.linewidth": 0.8,
+    "svg.fonttype": "none", "svg.hashsalt": "theorylens", "svg.image_inline": True, "figure.dpi": 72,
+    "savefig.dpi": 144, "text.parse_math": False, "text.usetex": False, "path.simplify": True,
+    "font.family": "sans-serif", "font.size": 11.5, "axes.labelsize": 11.5, "xtick.labelsize": 11,
+    "ytick.labelsize": 11, "text.color": INK, "axes.labelcolor": MUTED, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "axes.edgecolor": MUTED, "axes.linewidth": 0.8,
     "lines.linewidth": 1.8, "lines.markersize": 5, "lines.solid_capstyle": "round", "figure.facecolor": "none",
-    "axes.facecolor": "none", "savefig.facecolor": "none", "path.simplify": True, "svg.image_inline": True,
+    "axes.facecolor": "none", "savefig.facecolor": "none",
 }  # fmt: skip
 
 
-def figure(payload: Payload, translate: Translate = str) -> Any:
-    """A matplotlib figure of ``payload`` at reading size; no global state of matplotlib is touched."""
+def figure(payload: Payload, translate: Translate = str, *, narrow: bool = False) -> Any:
+    """A matplotlib figure of ``payload`` at reading size, ``narrow`` for a row of three; no global state is touched."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    left, right, top, bottom, width, height = _box(payload, translate)
+    left, right, top, bottom, width, height = _box(payload, narrow=narrow)
     with matplotlib.rc_context(RC):
         made = Figure(figsize=(width / 72, height / 72))
         ax = made.add_axes(
@@ -65,17 +67,18 @@ def plot(payload: Payload, ax: Any, translate: Translate = str) -> None:
         draw(payload, ax, translate)
 
 
-def _box(payload: Payload, translate: Translate) -> tuple[int, int, int, int, int, int]:
+def _box(payload: Payload, *, narrow: bool) -> tuple[int, int, int, int, int, int]:
     """Margins and size in pixels: left, right, top, bottom, width, height."""
-    width, height = SIZE
+    width, height = NARROW if narrow else SIZE
     match payload:
         case Curve() | Spectrum():
-            return 52, 98, 32, 44, width, height
+            return 52, 82 if narrow else 98, 32, 44, width, height
         case Matrix():
-            return max(48, min(130, _widest(payload.rows) + 14)), 12, 36, 44, width, 330
+            return max(40, min(width // 3, _widest(payload.rows) + 14)), 12, 36, 44, width, 306 if narrow else 330
         case Intervals():
             lines = min(len(payload.names), 44)
-            return max(48, min(150, _widest(payload.names) + 14)), 20, 18, 48, width, max(120, 66 + 24 * lines)
+            left = max(48, min(width // 3, _widest(payload.names) + 14))
+            return left, 20, 18, 48, width, max(120, 66 + 24 * lines)
     return 52, 18, 32, 44, width, height
 
 
@@ -166,10 +169,10 @@ def _matrix(payload: Matrix, ax: Any, translate: Translate) -> None:
         )
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     no_spines(ax)
-    name_ticks(
-        ax.set_xticks, payload.columns, columns, room=max(1, int(360 / (_widest(payload.columns) + 12))), longest=60
-    )
-    name_ticks(ax.set_yticks, payload.rows, rows, room=20, longest=116)
+    width, height = (side * 72 for side in ax.figure.get_size_inches())
+    room = max(1, int(0.8 * width / (_widest(payload.columns) + 12))) if payload.columns else 8
+    name_ticks(ax.set_xticks, payload.columns, columns, room=room, longest=60)
+    name_ticks(ax.set_yticks, payload.rows, rows, room=int(height / 16) if payload.rows else 8, longest=116)
     axis_names(
         ax,
         payload.x_name.render(translate) if payload.x_name else "",

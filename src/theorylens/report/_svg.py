@@ -22,14 +22,14 @@ _KEPT = {
 }  # fmt: skip
 
 
-def svg(payload: Payload, key: str, translate: Translate = str) -> str:
+def svg(payload: Payload, key: str, translate: Translate = str, *, narrow: bool = False) -> str:
     """``payload`` as one ``<svg>`` element. ``key`` (letters, digits, dashes) makes its ids unique on the page."""
     import matplotlib
 
     buffer = io.StringIO()
     with matplotlib.rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # text stays text: the reader's font draws it
-        figure(payload, translate).savefig(
+        figure(payload, translate, narrow=narrow).savefig(
             buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     root = ElementTree.fromstring(buffer.getvalue())

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 import numpy as np
+from numpy.typing import NDArray
 
 from theorylens.results import Curve, Intervals, Levels, Line, Matrix, Message, Points, Spectrum, Table, Translate
 
 from ._numbers import plain
 
+Array = NDArray[np.float64]
 ROWS, COLUMNS = 60, 12  # of a data table; the rest is in the JSON
 
 
@@ -57,7 +59,7 @@ def _names(line: Line, translate: Translate) -> list[str]:
     return [name, Message("table.lower", "lower").render(translate), Message("table.upper", "upper").render(translate)]
 
 
-def _columns(line: Line) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _columns(line: Line) -> list[Array]:
     return [line.y] if line.lower is None or line.upper is None else [line.y, line.lower, line.upper]
 
 
