@@ -1,0 +1,5 @@
+"""Demos: subjects on real data that installed packages carry. Nothing is downloaded."""
+
+from ._handwriting import digits
+
+__all__ = ["digits"]
