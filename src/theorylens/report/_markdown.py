@@ -42,9 +42,8 @@ def markdown(record: Record, lang: str = "en") -> str:
             rows5 = [(e.code, e.question, e.estimate, _verdict(e), _cut(e.reason)) for e in entries]
             parts.append(f"**{title_of.render(translate)}**\n\n{markdown_table(columns, rows5)}")
     if said.missing:
-        text = "{count} probes were not measured: {codes}"
         codes = ", ".join(f"{e.code} ({e.word})" for e in said.missing)
-        parts.append(escape(Message("markdown.missing", text, count=len(said.missing), codes=codes).render(translate)))
+        parts.append(escape(Message("markdown.missing", "Not measured: {codes}", codes=codes).render(translate)))
     return "\n\n".join(parts) + "\n"
 
 
