@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from theorylens.results import Crashed, Done, Kind, Message, Record, Result, Skipped, Translate, Verdict
 
@@ -29,7 +29,7 @@ class Finding:
 class Answer:
     """What stands at the top of every report."""
 
-    how_well: str
+    how_well: Markup
     certain: bool
     headline: str | None
     strip: Markup
@@ -47,7 +47,7 @@ def answer(record: Record, translate: Translate) -> Answer:
     why = findings(record, translate)
     first = record.advice[0] if record.advice else None
     return Answer(
-        how_well=sentence,
+        how_well=_emphasised(sentence, record),
         certain=certain,
         headline=record.headline if record.headline and record.result(record.headline) else None,
         strip=strip,
@@ -60,6 +60,16 @@ def answer(record: Record, translate: Translate) -> Answer:
         change_small=_change_small(record, translate),
         change_codes=tuple(dict.fromkeys(e.code for e in first.supports)) if first else (),
     )
+
+
+def _emphasised(sentence: str, record: Record) -> Markup:
+    """The first sentence of the report with its number in bold."""
+    result = record.result(record.headline) if record.headline else None
+    if result is None or result.certificate is None:
+        return escape(sentence)
+    number = bound_text(result.certificate)
+    before, found, after = sentence.partition(number)
+    return Markup("{}<b>{}</b>{}").format(before, found, after) if found else escape(sentence)
 
 
 def reading(result: Result, translate: Translate) -> str:
