@@ -40,7 +40,7 @@ def fitting(run: Callable[[Batch], T], batch: Batch) -> Iterator[T]:
     try:
         yield run(batch)
         return
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         n = rows(batch)
         if n < 2 or not is_out_of_memory(error):
             raise
@@ -51,5 +51,6 @@ def fitting(run: Callable[[Batch], T], batch: Batch) -> Iterator[T]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has a class for it, the CPU allocator only a sentence."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """CUDA has a class for it, the CPU allocator and cuBLAS only a sentence."""
+    said = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(sentence in str(error) for sentence in said)

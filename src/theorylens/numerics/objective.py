@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from .memory import Batch, fitting, rows, to_device
-from .second import second_derivatives
+from .graph import differentiable_once, graph_bytes
+from .memory import Batch, fitting, is_out_of_memory, rows, to_device
+from .second import NoSecondDerivativeError, second_derivatives
 from .tally import count
 
 LossSum = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
@@ -117,18 +119,21 @@ class Objective:
         return loss
 
     def gradient(self) -> Float[Tensor, "p"]:
-        """Gradient of the loss over all batches, flat, in the order of ``parameters``."""
-        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        """Gradient of the loss over all batches, flat, in the order of ``parameters``; batches are added in float64."""
+        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
         leaves = list(self.parameters.values())
 
-        def slope(piece: Batch) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(self.chunk_loss(piece), leaves, allow_unused=True, materialize_grads=True)
+        def slope(piece: Batch) -> Tensor:
+            return flatten(
+                torch.autograd.grad(self.chunk_loss(piece), leaves, allow_unused=True, materialize_grads=True)
+            )
 
-        for batch in self.on_device():
-            for pieces in fitting(slope, batch):
-                total += flatten(pieces)
-            count(gradients=rows(batch))
-        return total
+        with torch.enable_grad():
+            for batch in self.on_device():
+                for piece in fitting(slope, batch):
+                    total += piece
+                count(gradients=rows(batch))
+        return total.to(self.dtype)
 
     def hessian(self, *, memory: int = MEMORY) -> Hessian:
         """The Hessian of the loss as an operator; graphs are kept between products up to ``memory`` bytes."""
@@ -142,7 +147,13 @@ class Objective:
         return [piece.view_as(p) for piece, p in zip(pieces, self.parameters.values(), strict=True)]
 
 
-Graph = tuple[tuple[Tensor, ...], list[nn.Parameter], int]
+@dataclass(frozen=True, eq=False)
+class _Graph:
+    """Gradients of one piece of the data with the graph behind them; only those that depend on the parameters."""
+
+    slopes: tuple[Tensor, ...]
+    places: tuple[int, ...]
+    examples: int
 
 
 class Hessian:
@@ -150,16 +161,17 @@ class Hessian:
 
     The graph of the gradient of each batch is built once and kept while the kept graphs fit into ``memory`` bytes; the
     remaining batches are rebuilt for every product. A product costs about 1.4 (dense layers) to 2.5 (convolutions)
-    gradients from a kept graph and about one forward and backward more from a rebuilt one.
+    gradients from a kept graph and about one forward and backward more from a rebuilt one. When memory runs out, the
+    kept graphs go first, then batches are halved.
     """
 
     def __init__(self, objective: Objective, *, memory: int = MEMORY) -> None:
         self.objective = objective
         self.memory = memory
         self.products = 0
-        self._kept: dict[int, list[Graph]] = {}
+        self._kept: dict[int, _Graph] = {}
         self._kept_bytes = 0
-        self._batches: int | None = None
+        self._batches: int | None = None  # known after the first product
 
     @property
     def size(self) -> int:
@@ -174,90 +186,84 @@ class Hessian:
         return self.objective.device
 
     def matvec(self, vector: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
-        """``H @ vector`` over all batches."""
-        direction = self.objective.unflatten(vector.to(device=self.device, dtype=self.dtype))
-        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-        names = {id(p): i for i, p in enumerate(self.objective.parameters.values())}
-        with second_derivatives():
-            for graph in self._graphs():
-                slopes, leaves, n = graph
-                chosen = [direction[names[id(p)]] for p in leaves]
-                if slopes:
-                    products = torch.autograd.grad(
-                        slopes, list(self.objective.parameters.values()), grad_outputs=chosen,
-                        retain_graph=True, allow_unused=True, materialize_grads=True,
-                    )  # fmt: skip
-                    total += flatten(products)
-                count(hvps=n)
+        """``H @ vector`` over all batches, added in float64.
+
+        Raises
+        ------
+        NoSecondDerivativeError
+            When an operator of the network can be differentiated only once; it is named.
+        """
+        pieces = self.objective.unflatten(vector.to(self.device))
+        leaves = self.objective.parameters.values()
+        direction = [piece.to(p.dtype) for piece, p in zip(pieces, leaves, strict=True)]
+        with second_derivatives(), torch.enable_grad():
+            try:
+                total = self._product(direction)
+            except RuntimeError as error:
+                if not (self._kept and is_out_of_memory(error)):
+                    raise
+                self.memory = 0
+                self._kept.clear()
+                total = None
+            if total is None:  # outside of the handler, which keeps the frames of the failed attempt alive
+                total = self._product(direction)
         self.products += 1
-        return total
+        return total.to(self.dtype)
 
     def __matmul__(self, vector: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
         return self.matvec(vector)
 
-    def _graphs(self) -> Iterator[Graph]:
-        """Every graph in the order of the batches, so that the sum is the same bits for every product."""
-        if self._batches is not None and len(self._kept) == self._batches:
-            for graphs in self._kept.values():
-                yield from graphs
-            return
+    def _product(self, direction: list[Tensor]) -> Float[Tensor, "p"]:
+        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        if self._batches is not None and len(self._kept) == self._batches:  # the data need not be read
+            for graph in self._kept.values():
+                total += self._times(graph, direction)
+            return total
         seen = 0
         for i, batch in enumerate(self.objective.on_device()):
             if i in self._kept:
-                yield from self._kept[i]
+                total += self._times(self._kept[i], direction)
             else:
-                built: list[Graph] = []
-                for graph in fitting(self._build, batch):
-                    yield graph
-                    if self._batches is None:
-                        built.append(graph)
-                if self._batches is None:
-                    self._keep(i, built)
+                for piece in fitting(partial(self._fresh, direction=direction, i=i, whole=rows(batch)), batch):
+                    total += piece
             seen += 1
         self._batches = seen
+        return total
 
-    def _build(self, batch: Batch) -> Graph:
+    def _fresh(self, piece: Batch, direction: list[Tensor], i: int, whole: int) -> Tensor:
+        """The product of a piece of batch ``i`` from a new graph, which is kept when it is all of it and fits."""
+        graph = self._build(piece)
+        product = self._times(graph, direction)
+        if self._batches is None and graph.examples == whole:
+            living = [*self.objective.model.parameters(), *self.objective.model.buffers(), *pytree.tree_leaves(piece)]
+            size = graph_bytes(graph.slopes, without=[t for t in living if isinstance(t, Tensor)])
+            if self._kept_bytes + size <= self.memory:
+                self._kept[i] = graph
+                self._kept_bytes += size
+        return product
+
+    def _build(self, batch: Batch) -> _Graph:
         leaves = list(self.objective.parameters.values())
         loss = self.objective.chunk_loss(batch)
+        if self._batches is None and (name := differentiable_once([loss])) is not None:
+            raise NoSecondDerivativeError(name)
         slopes = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
-        curved = [(s, p) for s, p in zip(slopes, leaves, strict=True) if s is not None and s.requires_grad]
+        curved = [(s, place) for place, s in enumerate(slopes) if s is not None and s.requires_grad]
         count(gradients=rows(batch))
-        return tuple(s for s, _ in curved), [p for _, p in curved], rows(batch)
+        return _Graph(tuple(s for s, _ in curved), tuple(place for _, place in curved), rows(batch))
 
-    def _keep(self, i: int, graphs: list[Graph]) -> None:
-        size = sum(graph_bytes(slopes) for slopes, _, _ in graphs)
-        if self._kept_bytes + size <= self.memory:
-            self._kept[i] = graphs
-            self._kept_bytes += size
+    def _times(self, graph: _Graph, direction: list[Tensor]) -> Tensor:
+        leaves = list(self.objective.parameters.values())
+        products: tuple[Tensor, ...] = tuple(torch.zeros_like(p) for p in leaves)
+        if graph.slopes:  # none where the loss is linear in every parameter
+            products = torch.autograd.grad(
+                graph.slopes, leaves, grad_outputs=[direction[place] for place in graph.places],
+                retain_graph=True, allow_unused=True, materialize_grads=True,
+            )  # fmt: skip
+        count(hvps=graph.examples)
+        return flatten(products)
 
 
 def flatten(pieces: Iterable[Tensor]) -> Float[Tensor, "p"]:
     """One flat vector from tensors in the order given."""
     return torch.cat([piece.reshape(-1) for piece in pieces])
-
-
-def graph_bytes(outputs: Sequence[Tensor]) -> int:
-    """Bytes of the tensors that the autograd graph behind ``outputs`` keeps alive, each storage once."""
-    seen: set[object] = set()
-    storages: dict[int, int] = {}
-    stack = [o.grad_fn for o in outputs if o.grad_fn is not None]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        for saved in _saved(node):
-            storage = saved.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-        stack.extend(following for following, _ in node.next_functions if following is not None)
-    return sum(storages.values())
-
-
-def _saved(node: object) -> Iterator[Tensor]:
-    for name in dir(node):
-        if not name.startswith("_saved_"):
-            continue
-        value = getattr(node, name)
-        for each in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(each, Tensor):
-                yield each

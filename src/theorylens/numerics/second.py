@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 _MISSING = (
     re.compile(r"derivative for ['\"]?(?P<op>[\w:.]+)['\"]? is not implemented", re.IGNORECASE),
     re.compile(r"the derivative of ['\"]?(?P<op>[\w:.]+)['\"]? is not implemented", re.IGNORECASE),
-    re.compile(r"Trying to backward through (?P<op>[\w:.]+)"),
+    re.compile(r"Trying to backward through (?P<op>\w+::[\w.]+)"),
+    re.compile(r"(?P<op>torch\.compile) with aot_autograd does not currently support double backward"),
 )
 
 
