@@ -106,18 +106,16 @@ def _advice(record: Record, translate: Translate) -> Iterator[str]:
     def say(message: Message) -> str:
         return printable(message.render(translate))
 
-    pro, contra = say(Message("advise.for", "For")), say(Message("advise.against", "Against"))
-    nothing, effect = say(Message("advise.nothing", "nothing measured here")), say(Message("advise.effect", "Effect"))
-    test = say(Message("advise.test", "Command that tests this"))
     if not record.advice:
         yield say(Message("advise.none", "Nothing measured here asks for a change."))
-        return
     for number, found in enumerate(record.advice, start=1):
         yield f"{number}. {say(found.change)}"
-        for head, evidence in ((pro, found.supports), (contra, found.contradicts)):
-            yield from (f"   {head}: {e.code} {say(e.finding)}" for e in evidence)
+        for e in found.supports:
+            yield "   " + say(Message("advise.for", "For: {code} {finding}", code=e.code, finding=e.finding))
+        for e in found.contradicts:
+            yield "   " + say(Message("advise.against", "Against: {code} {finding}", code=e.code, finding=e.finding))
         if not found.contradicts:
-            yield f"   {contra}: {nothing}"
-        yield f"   {effect}: {say(found.effect)}"
+            yield "   " + say(Message("advise.unopposed", "Against: nothing measured here"))
+        yield "   " + say(Message("advise.effect", "Effect: {effect}", effect=found.effect))
         if found.command:
-            yield f"   {test}: {printable(found.command)}"
+            yield "   " + say(Message("advise.test", "Command that tests this: {command}", command=found.command))
