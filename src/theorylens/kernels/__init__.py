@@ -1,3 +1,7 @@
 """kernels."""
 
+from ._empirical import ntk
+
+__all__ = ["ntk"]
+
 PROBES: tuple[object, ...] = ()
