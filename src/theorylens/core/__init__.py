@@ -5,9 +5,12 @@ features, initial, at, once); a probe is a decorated function that lends the mod
 """
 
 from ._controls import controls
+from ._data_files import read_split
 from ._errors import RefusedError, UnsuitableError
+from ._estimators import from_sklearn
 from ._hashing import NoFingerprintError, digest, hash_callable, hash_code, hash_tensors
 from ._isolation import modules_in_training, studied
+from ._loading import load
 from ._measuring import check_finite, objective
 from ._probing import Need, Probe, probe
 from ._randomness import global_randomness_kept, key_seed, rng_for
@@ -15,11 +18,13 @@ from ._recipe import Initial, Recipe
 from ._split import Batches, Split
 from ._subject import ROLES, Scores, Subject, read_state
 from ._task import Task, call_first, zero_one
+from ._weights import read_weights
 from ._work import RUNGS, Work
 
 __all__ = [
     "ROLES", "RUNGS", "Batches", "Initial", "Need", "NoFingerprintError", "Probe", "Recipe", "RefusedError", "Scores",
     "Split", "Subject", "Task", "UnsuitableError", "Work", "call_first", "check_finite", "controls", "digest",
-    "global_randomness_kept", "hash_callable", "hash_code", "hash_tensors", "key_seed", "modules_in_training",
-    "objective", "probe", "read_state", "rng_for", "studied", "zero_one",
+    "from_sklearn", "global_randomness_kept", "hash_callable", "hash_code", "hash_tensors", "key_seed", "load",
+    "modules_in_training", "objective", "probe", "read_split", "read_state", "read_weights", "rng_for", "studied",
+    "zero_one",
 ]  # fmt: skip
