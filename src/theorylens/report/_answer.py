@@ -29,7 +29,8 @@ class Finding:
 class Answer:
     """What stands at the top of every report."""
 
-    how_well: Markup
+    how_well: str
+    how_well_shown: Markup
     certain: bool
     headline: str | None
     strip: Markup
@@ -47,7 +48,8 @@ def answer(record: Record, translate: Translate) -> Answer:
     why = findings(record, translate)
     first = record.advice[0] if record.advice else None
     return Answer(
-        how_well=_emphasised(sentence, record),
+        how_well=sentence,
+        how_well_shown=_emphasised(sentence, record),
         certain=certain,
         headline=record.headline if record.headline and record.result(record.headline) else None,
         strip=strip,

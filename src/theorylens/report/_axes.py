@@ -62,7 +62,9 @@ def _word(value: float, digits: int) -> str:
         exponent = math.floor(math.log10(abs(value)) + 1e-9)
         mantissa = f"{value / 10.0**exponent:.3g}".replace("-", "−")
         return f"{mantissa}×10{str(exponent).translate(_SUPERSCRIPT)}"
-    return f"{value + 0.0:,.{digits}f}".replace("-", "−") if abs(value) > 1e-300 else "0"
+    text = f"{value:,.{digits}f}".replace("-", "−")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "−0" else text
 
 
 def _power(value: float) -> str:

@@ -41,7 +41,7 @@ def lines(record: Record, translate: Translate) -> Lines:
     top = answer(record, translate)
     why = " ".join(f"{f.sentence} ({f.code})" for f in top.why) or top.why_none
     labels = (Message("line.well", "How well"), Message("line.why", "Why"), Message("line.change", "What to change"))
-    texts = (top.how_well.striptags(), why, top.change)
+    texts = (top.how_well, why, top.change)
     done = [o for o in record.outcomes if isinstance(o, Done)]
     return Lines(
         name=record.subject.name,

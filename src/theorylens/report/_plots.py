@@ -161,13 +161,13 @@ def _matrix(payload: Matrix, ax: Any, translate: Translate) -> None:
                 ax.text(
                     j + 0.5, i + 0.5, number.replace("-", "−"), ha="center", va="center", color=INK, parse_math=False
                 )
-    else:
+    elif values.size:
         ink_map = LinearSegmentedColormap.from_list("ink", [(NET, 0.0), (NET, 1.0)])
         small = _blocks(np.clip(values / top, 0, 1))
         ax.imshow(
             small, cmap=ink_map, vmin=0, vmax=1, interpolation="nearest", aspect="auto", extent=(0, columns, rows, 0)
         )
-    ax.set(xlim=(0, columns), ylim=(rows, 0))
+    ax.set(xlim=(0, max(columns, 1)), ylim=(max(rows, 1), 0))
     no_spines(ax)
     width, height = (side * 72 for side in ax.figure.get_size_inches())
     room = max(1, int(0.8 * width / (_widest(payload.columns) + 12))) if payload.columns else 8
