@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from theorylens.results import Crashed, Done, Outcome, Skipped, outcome_from_view, outcome_view
 
@@ -59,12 +60,12 @@ class Store:
         if self.folder is None or isinstance(outcome, Crashed | Skipped):
             return
         assert isinstance(outcome, Done)
-        arrays: dict[str, np.ndarray[Any, Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         view = outcome_view(outcome, arrays)
         self._write_arrays(name, arrays)
         self.write_json(name, view)
 
-    def _write_arrays(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def _write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
