@@ -73,7 +73,7 @@ def outcomes():
     yield Crashed(about=about, error="e", traceback="t", seconds=0.1)
 
 
-@pytest.mark.parametrize("outcome", outcomes(), ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("outcome", list(outcomes()), ids=lambda o: type(o).__name__)
 def test_every_outcome_survives_json_and_says_the_same_afterwards(outcome):
     view = outcome_view(outcome)
     text = json.dumps(view, allow_nan=False)

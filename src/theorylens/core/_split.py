@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,17 +74,21 @@ class Split:
         return ()
 
     @cached_property
-    def _items(self) -> Sequence[Any]:
+    def _items(self) -> Any:
         """The examples one by one, when the source is a dataset."""
         source = self.data.dataset if isinstance(self.data, DataLoader) else self.data
         if isinstance(source, IterableDataset):
             return list(source)
         if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-            return cast("Sequence[Any]", source)
+            return source
         raise RefusedError(
             f"cannot read examples from a {type(source).__name__}; "
             "give (inputs, targets) tensors, a Dataset with __len__ and __getitem__, or a DataLoader"
         )
+
+    def _singly(self) -> Iterator[Any]:
+        # By position: a Dataset need not raise IndexError at its end, so plain iteration might never stop.
+        return (self._items[i] for i in range(len(self)))
 
     @property
     def _collate(self) -> Callable[[list[Any]], Batch]:
@@ -146,14 +150,14 @@ class Split:
         """One hash per row over everything in it."""
         if self._stacked is not None:
             return hash_rows(self._stacked)
-        return [hash_rows(self._collate([item]))[0] for item in self._items]
+        return [hash_rows(self._collate([item]))[0] for item in self._singly()]
 
     @cached_property
     def input_hashes(self) -> list[bytes]:
         """One hash per row over its inputs: the first of a pair, all of anything else."""
         if self._stacked is not None:
             return hash_rows(_inputs(self._stacked))
-        return [hash_rows(_inputs(self._collate([item])))[0] for item in self._items]
+        return [hash_rows(_inputs(self._collate([item])))[0] for item in self._singly()]
 
     @cached_property
     def sha256(self) -> str:
