@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -15,6 +15,14 @@ class Progress(Protocol):
     def say(self, text: str) -> None: ...
     def begin(self, label: str, seconds: float) -> None: ...
     def end(self, label: str, spent: float, how: str) -> None: ...
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What lines are written to, such as ``sys.stderr``."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
 
 
 class Silent:
@@ -33,7 +41,7 @@ class Silent:
 class Lines:
     """One line for each probe that ended: for logs."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.stream = stream
 
     def say(self, text: str) -> None:
