@@ -9,9 +9,15 @@ from theorylens.numerics import Objective
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(23, 4, generator=RNG, dtype=torch.float64)
 Y = torch.randint(0, 3, (23,), generator=RNG)
-NET = nn.Linear(4, 3).double().requires_grad_(False)
+NET = nn.Linear(4, 3).double()
 WEIGHT = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
 IGNORED = torch.where(torch.arange(23) % 4 == 0, -100, Y)
+
+
+@pytest.fixture(autouse=True)
+def no_graph():
+    with torch.no_grad():
+        yield
 
 
 def value(task, x=X, y=Y, net=NET, size=5):
@@ -51,7 +57,7 @@ def test_named_losses_are_torchs():
     assert value(Task(loss="cross_entropy")) == pytest.approx(float(F.cross_entropy(NET(X), Y)), rel=1e-12)
     y = torch.randn(23, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     assert value(Task(loss="mse"), y=y) == pytest.approx(float(F.mse_loss(NET(X), y)), rel=1e-12)
-    one = nn.Linear(4, 1).double().requires_grad_(False)
+    one = nn.Linear(4, 1).double()
     b = (Y > 0).double()
     expected = float(F.binary_cross_entropy_with_logits(one(X)[:, 0], b))
     assert value(Task(loss="binary_cross_entropy"), y=b, net=one) == pytest.approx(expected, rel=1e-12)
@@ -109,6 +115,12 @@ def test_language_models_may_put_classes_last():
     assert wrong.shape == (4, 6)
     assert float(wrong[:, 4:].sum()) == 0
     assert torch.equal(wrong[:, :4], (logits.argmax(-1) != tokens)[:, :4].float())
+
+
+def test_one_logit_is_a_decision_whatever_its_shape():
+    logit, target = torch.tensor([[-1.0], [2.0], [0.5]]), torch.tensor([0, 1, 0])
+    for outputs in (logit, logit[:, 0]):
+        assert zero_one(outputs, target).tolist() == [0.0, 0.0, 1.0]
 
 
 def test_kinds_are_read_off_loss_and_targets():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from theorylens.numerics.binomial import clopper_pearson_interval
 from theorylens.numerics.memory import fitting
-from theorylens.numerics.tally import count
+from theorylens.numerics.counting import count
 from theorylens.results import Estimate, Message, Statistical
 
 from ._receptive_field import FieldLayer, follow

@@ -16,8 +16,9 @@ from ._probing import Need, Probe, probe
 from ._randomness import global_randomness_kept, key_seed, rng_for
 from ._recipe import Initial, Recipe
 from ._split import Batches, Split
-from ._subject import ROLES, Scores, Subject, read_state
+from ._subject import ROLES, Subject, read_state
 from ._task import Task, call_first, zero_one
+from ._views import Scores
 from ._weights import read_weights
 from ._work import RUNGS, Work
 

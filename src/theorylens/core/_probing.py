@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from theorylens.numerics.tally import tally
+from theorylens.numerics.counting import tally
 from theorylens.results import About, Cost, Message, Result
 
 from ._errors import UnsuitableError

@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from theorylens.numerics.memory import Batch, fitting, part, rows, to_device
+from theorylens.numerics.memory import Batch, to_device
 from theorylens.numerics.objective import Objective
-from theorylens.numerics.tally import count
 from theorylens.results import History, Message
 
+from . import _views
 from ._errors import RefusedError
 from ._isolation import studied
-from ._randomness import global_randomness_kept, key_seed
+from ._randomness import global_randomness_kept
 from ._recipe import Initial, Recipe
 from ._split import Split
 from ._task import PerExample, Task
+from ._views import Scores
 
 T = TypeVar("T")
 ROLES = ("train", "validation", "test")
@@ -185,109 +186,28 @@ class Subject:
         split = self.split(role)
         batches: Iterable[Batch] = split.batches(self.batch_size)
         if limit is not None and limit < len(split):
-            batches = [split.take(index) for index in _chunks(split.subset(limit), self.batch_size)]
+            batches = [split.take(index) for index in _views.chunks(split.subset(limit), self.batch_size)]
         return Objective(self.net, batches, self.judged.loss_sum, self.judged.mean)
 
     def scores(self, role: str) -> Scores:
         """Loss, weight and error of every row of a split, each averaged over its tokens; float64, on the CPU."""
-        return self.once(("scores", role), lambda: self._score(role))
-
-    def _score(self, role: str) -> Scores:
-        task, split = self.judged, self.split(role)
-        model = self.model or nn.Identity()
-
-        def judge(piece: Batch) -> tuple[Tensor, Tensor | None]:
-            outputs, targets = task.forward(model, piece)
-            n = rows(piece)
-            error = None if task.error is None else task.error(outputs, targets).double().reshape(n, -1)
-            if not task.per_example:
-                single = [task.losses(*task.forward(model, part(piece, i, i + 1)))[0].double() for i in range(n)]
-                return torch.stack(single).reshape(n), None if error is None else error.mean(1)
-            values, weights = (x.double().reshape(n, -1) for x in task.losses(outputs, targets))
-            total = weights.sum(1)
-            total = torch.where(total > 0, total, torch.ones_like(total))
-            if error is not None and error.shape == weights.shape and weights.shape[1] > 1:
-                error = (error * weights).sum(1) / total  # tokens that do not count are not errors either
-            elif error is not None:
-                error = error.mean(1)
-            return (values * weights).sum(1) / total, error
-
-        losses, errors = [], []
-        with self.studied(), torch.no_grad():
-            for batch in split.batches(self.batch_size):
-                for loss, error in fitting(judge, to_device(batch, self.device)):
-                    losses.append(loss.cpu())
-                    if error is not None:
-                        errors.append(error.cpu())
-        count(forwards=len(split))
-        return Scores(losses=torch.cat(losses), errors=torch.cat(errors) if errors else None)
+        return self.once(("scores", role), lambda: _views.score(self, role))
 
     def predictions(self, role: str, *, limit: int | None = None) -> tuple[Tensor, Tensor]:
         """Outputs and targets of a split (or a keyed choice of its rows), stacked on the CPU."""
-        return self.once(("predictions", role, limit), lambda: self._predict(role, limit))
-
-    def _predict(self, role: str, limit: int | None) -> tuple[Tensor, Tensor]:
-        split, task = self.split(role), self.judged
-        pieces: list[tuple[Tensor, Tensor]] = []
-        with self.studied(), torch.no_grad():
-            for batch in self._chosen(split, limit):
-                for outputs, targets in fitting(lambda b: task.forward(self.model or nn.Identity(), b), batch):
-                    pieces.append((outputs.cpu(), targets.cpu()))
-        count(forwards=len(split) if limit is None else min(limit, len(split)))
-        return torch.cat([o for o, _ in pieces]), torch.cat([t for _, t in pieces])
+        return self.once(("predictions", role, limit), lambda: _views.predict(self, role, limit))
 
     def features(self, layer: str, role: str = "train", *, limit: int | None = None) -> Tensor:
         """Activations of module ``layer`` as a matrix (rows, units), in the model's dtype, on its device.
 
         A layer that is used several times gives its last use; the rows are those of ``split(role).subset(limit)``.
         """
-        return self.once(("features", layer, role, limit), lambda: self._run_to(layer, role, limit))
-
-    def _run_to(self, layer: str, role: str, limit: int | None) -> Tensor:
-        modules = dict(self.net.named_modules())
-        if layer not in modules:
-            raise RefusedError(f"the model has no layer {layer!r}; it has {', '.join(n for n in modules if n)}")
-        kept: list[Tensor] = []
-        last: list[Tensor] = []
-
-        def keep(module: nn.Module, args: Any, output: Any) -> None:
-            last[:] = [next(x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)).detach()]
-
-        handle = modules[layer].register_forward_hook(keep)
-        try:
-            with self.studied(), torch.no_grad():
-                for batch in self._chosen(self.split(role), limit):
-                    self.judged.forward(self.net, batch)
-                    kept.append(last[0].reshape(rows(batch), -1))
-                    count(forwards=rows(batch))
-        finally:
-            handle.remove()
-        return torch.cat(kept)
-
-    def _chosen(self, split: Split, limit: int | None) -> Iterator[Batch]:
-        if limit is None or limit >= len(split):
-            for batch in split.batches(self.batch_size):
-                yield to_device(batch, self.device)
-            return
-        for index in _chunks(split.subset(limit), self.batch_size):
-            yield to_device(split.take(index), self.device)
+        return self.once(("features", layer, role, limit), lambda: _views.activations(self, layer, role, limit))
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
         """Names of the leaf modules in the order in which a forward pass uses them."""
-        order: list[str] = []
-        handles = []
-        for name, module in self.net.named_modules():
-            if name and not any(True for _ in module.children()):
-                handles.append(module.register_forward_hook(lambda m, a, o, name=name: order.append(name)))
-        split = self.split(self.roles[0])
-        try:
-            with self.studied(), torch.no_grad():
-                self.judged.forward(self.net, to_device(split.take(range(min(2, len(split)))), self.device))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return tuple(dict.fromkeys(order))
+        return _views.order_of_use(self)
 
     @property
     def classes(self) -> int | None:
@@ -295,7 +215,7 @@ class Subject:
         if self.judged.kind != "classification":
             return None
         outputs, targets = self.predictions(self.roles[0], limit=32)
-        return outputs.shape[1] if outputs.ndim == targets.ndim + 1 else 2
+        return 2 if outputs.numel() == targets.numel() else int(outputs.shape[1])
 
     # ---- the same subject elsewhere ------------------------------------------------------------------------------
 
@@ -304,24 +224,7 @@ class Subject:
 
         None when a module with parameters cannot re-initialise itself.
         """
-        return self.once("initial", self._find_initial)
-
-    def _find_initial(self) -> Initial | None:
-        if isinstance(self.init, nn.Module):
-            return Initial(subject=self._with(copy.deepcopy(self.init).to(self.device)), own=True)
-        if self.init is not None:
-            return Initial(subject=self._with_state(self.init), own=True)
-        if self.checkpoints and 0 in self.checkpoints:
-            return Initial(subject=self.at(0), own=True)
-        model = copy.deepcopy(self.net)
-        with global_randomness_kept(key_seed("default init")):
-            for module in model.modules():
-                own = list(module.parameters(recurse=False))
-                if own and not hasattr(module, "reset_parameters"):
-                    return None
-                if callable(reset := getattr(module, "reset_parameters", None)):
-                    reset()
-        return Initial(subject=self._with(model), own=False)
+        return self.once("initial", lambda: _views.find_initial(self))
 
     def at(self, step: int) -> Subject:
         """The same subject with the weights of checkpoint ``step``, nothing remembered."""
@@ -353,14 +256,6 @@ class Subject:
         return value
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
-    """Per row of a split: mean loss, and error when the task has one. Float64 tensors of shape (n,)."""
-
-    losses: Tensor
-    errors: Tensor | None
-
-
 def read_state(source: Any) -> Mapping[str, Tensor]:
     """A state dict from what a checkpoint may be: itself, a safetensors path, or a callable that returns one."""
     if isinstance(source, str | Path):
@@ -374,10 +269,6 @@ def _as_given(model: nn.Module, batch: Batch) -> tuple[Any, Any]:
     """The forward of a subject without a model: its batches are outputs and targets."""
     outputs, targets = batch
     return outputs, targets
-
-
-def _chunks(index: Tensor, size: int) -> list[Tensor]:
-    return list(torch.split(index, size))
 
 
 def _bytes(value: Any) -> int:

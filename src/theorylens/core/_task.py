@@ -176,8 +176,8 @@ class _WithWeights(nn.Module):
 
 def zero_one(outputs: Any, targets: Any) -> Tensor:
     """1 where the most probable class is not the target (0 where the target is -100), per example or token."""
-    if outputs.ndim == targets.ndim:  # one logit
-        flipped: Tensor = (outputs > 0) != (targets > 0.5)
+    if outputs.numel() == targets.numel():  # one logit
+        flipped: Tensor = (outputs.reshape(targets.shape) > 0) != (targets > 0.5)
         return flipped.float()
     wrong: Tensor = outputs.argmax(_class_axis(outputs, targets)) != targets
     return wrong.float() * (targets != -100).float()
@@ -186,7 +186,8 @@ def zero_one(outputs: Any, targets: Any) -> Tensor:
 def _mean_over_outputs(loss: Callable[..., Tensor]) -> PerExample:
     def per_example(outputs: Tensor, targets: Tensor) -> Tensor:
         targets = targets.to(outputs.dtype).view_as(outputs) if targets.numel() == outputs.numel() else targets
-        return loss(outputs, targets, reduction="none").reshape(len(outputs), -1).mean(1)
+        each: Tensor = loss(outputs, targets, reduction="none")
+        return each.reshape(len(outputs), -1).mean(1)
 
     return per_example
 

@@ -7,7 +7,7 @@ every sum over examples is divided once by its own denominator, and work is coun
 from .memory import Batch, fitting, part, rows, to_device
 from .objective import Hessian, LossSum, Objective, flatten, graph_bytes
 from .second import NoSecondDerivativeError, missing_operator, second_derivatives
-from .tally import Tally, count, tally
+from .counting import Tally, count, tally
 
 __all__ = [
     "Batch", "Hessian", "LossSum", "NoSecondDerivativeError", "Objective", "Tally", "count", "fitting", "flatten",

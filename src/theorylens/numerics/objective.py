@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from .graph import differentiable_once, graph_bytes
 from .memory import Batch, fitting, is_out_of_memory, rows, to_device
 from .second import NoSecondDerivativeError, second_derivatives
-from .tally import count
+from .counting import count
 
 LossSum = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 """``(model, batch) -> (weighted sum of the losses, sum of the weights)``, both scalar tensors."""
