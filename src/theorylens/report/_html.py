@@ -121,7 +121,11 @@ def _facts(record: Record, translate: Translate) -> list[tuple[str, str]]:
     ]
     if subject.classes is not None:
         data.append(Message("facts.classes", "{count} classes", count=subject.classes).render(translate))
-    text = "{seconds:.0f} s on {device}, {threads} threads" if run.threads > 1 else "{seconds:.0f} s on {device}, {threads} thread"
+    text = (
+        "{seconds:.0f} s on {device}, {threads} threads"
+        if run.threads > 1
+        else "{seconds:.0f} s on {device}, {threads} thread"
+    )
     ran = [Message("facts.seconds", text, seconds=run.seconds, device=run.device, threads=run.threads)]
     if run.budget is not None:
         ran.append(Message("facts.budget", "budget {seconds:.0f} s", seconds=run.budget))

@@ -63,10 +63,9 @@ class Report:
                 raise KeyError(f"{code} was skipped: {outcome.reason.render()}")
             case Crashed():
                 raise KeyError(f"{code} crashed: {outcome.error}")
-        known = [o.about.code for o in self.record.outcomes]
-        near = difflib.get_close_matches(code, known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; measured were {', '.join(known) or 'none'}"
-        raise KeyError(f"no probe {code!r} in this report{hint}")
+        raise KeyError(
+            f"no probe {code!r} in this report; {_nearest(code, [o.about.code for o in self.record.outcomes])}"
+        )
 
     def save(self, path: str | Path, lang: str | None = None) -> Path:
         """Write HTML, JSON or Markdown, as the suffix of ``path`` says; the file is whole or absent.
@@ -179,6 +178,20 @@ class Report:
         fails = sum(r.verdict is Verdict.FAILS for r in done)
         others = len(self.record.outcomes) - len(done)
         return f"<Report {self.record.subject.name!r}: {len(done)} results, {fails} fail, {others} not measured>"
+
+
+def _alike(a: str, b: str) -> int:
+    """How many letters the two have in common at the start."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _nearest(code: str, known: list[str]) -> str:
+    """The code most like ``code``, of equals the one that begins alike; all of them when none is like it."""
+    likeness = {k: (difflib.SequenceMatcher(None, code, k).ratio(), _alike(code, k)) for k in known}
+    best = max(known, key=lambda k: likeness[k], default=None)
+    if best is not None and likeness[best][0] >= 0.4:
+        return f"did you mean {best!r}?"
+    return f"measured were {', '.join(known) or 'none'}"
 
 
 _COLUMNS = [
