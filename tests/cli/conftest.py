@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from theorylens.cli import main
-from theorylens.report import write_json
+from theorylens.report import Report, write_json
 from theorylens.results import (
     About,
     Certificate,
@@ -98,13 +98,15 @@ def make_record(*, sharpness: float = 4.0, advice: bool = True, stored: tuple[st
     )
     known = [word for o in outcomes for word in (o.about.code, o.about.name)]
     effect = Recommendation(
-        id="augment", change=say("Train with shifts of one pixel."), effect=say("untested"), command="theorylens audit x",
+        id="augment", change=say("Train with shifts of one pixel."), effect=say("untested"),
+        command="theorylens audit x",
         supports=(Evidence(code="TL301", finding=say("Error rises to {b:.0%}.", b=0.456)),),
     )  # fmt: skip
     return Record(
         subject=SubjectFacts(
             name="digits-conv", task="classification, cross_entropy", architecture="Sequential", parameters=38282,
-            dtype="float32", classes=10, fingerprint="ab" * 32, splits=(SplitFacts(role="test", rows=597, units=597, sha256="22" * 32),),
+            dtype="float32", classes=10, fingerprint="ab" * 32,
+            splits=(SplitFacts(role="test", rows=597, units=597, sha256="22" * 32),),
         ),
         run=RunFacts(
             started="2026-11-24T08:00:00+00:00", seconds=61.2, budget=60.0, seed=3, device="cpu", threads=1,
@@ -160,3 +162,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def view() -> Callable[[Path], dict]:
     return lambda path: json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What `theorylens.audit` is asked for, in place of an audit; the report is the stored one."""
+    calls: list[dict] = []
+
+    def audit(subject: object, **given: object) -> Report:
+        calls.append({"subject": subject, **given})
+        return Report(make_record())
+
+    monkeypatch.setattr("theorylens.auditing.audit", audit)
+    return calls

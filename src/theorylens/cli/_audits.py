@@ -39,10 +39,14 @@ def demo(which: str, **given: Any) -> int:
     def make() -> Subject:
         from theorylens import demos
 
-        subject: Subject = getattr(demos, which)()
-        return subject
+        if which == "face":
+            return demos.face()
+        kept = None if wanted.fresh else wanted.cache / f"demo-{which}"
+        train = demos.digits if which == "digits" else demos.mnist
+        return train(directory=kept, progress=not (wanted.quiet or wanted.no_progress))
 
-    return _run(make, settings(given), ["demo", which])
+    wanted = settings(given)
+    return _run(make, wanted, ["demo", which])
 
 
 @click.command(short_help="Measure a trained network and write the report.")

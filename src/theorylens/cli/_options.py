@@ -107,11 +107,13 @@ config = click.option(
 subject = together(
     click.argument("subject", required=False),
     click.option("--model", metavar="MODULE:NAME", help="Class or function that builds the network."),
-    click.option("--weights", type=INPUT_FILE, help="Its weights: .safetensors, or .pt holding a state dict."),
-    click.option("--train", type=INPUT_FILE, help="Data the network was fitted to, such as train.npz."),
-    click.option("--validation", type=INPUT_FILE, help="Data used for choices: early stopping, hyper-parameters."),
-    click.option("--test", type=INPUT_FILE, help="Data used for nothing; certificates rest on that."),
-    click.option("--loss", help="What training minimised, such as cross_entropy."),
+    click.option("--weights", metavar="FILE", help="Its weights: .safetensors, or .pt holding a state dict."),
+    click.option("--train", metavar="FILE", help="Data the network was fitted to, such as train.npz."),
+    click.option("--validation", metavar="FILE", help="Data used for choices: early stopping, hyper-parameters."),
+    click.option("--test", metavar="FILE", help="Data used for nothing; certificates rest on that."),
+    click.option("--loss", metavar="NAME", help="What training minimised, such as cross_entropy."),
+    click.option("--init", metavar="FILE", help="The weights before training."),
+    click.option("--checkpoints", metavar="FOLDER", help="Weights along training, in files that end with their step."),
     click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda:0."),
     click.option("--dtype", type=click.Choice(DTYPES), help="Convert weights and inputs; as they are without."),
 )

@@ -83,6 +83,7 @@ class Settings:
                 delta=self.delta, joint=self.joint, comparisons=self.comparisons, require=self.require,
                 allow_crash=self.allow_crash, cache=self.cache, fresh=self.fresh, plan=plan,
                 progress=not (self.quiet or self.no_progress), command=self.command(start),
+                probes=PROBES,
             )  # fmt: skip
 
     def command(self, start: list[str]) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._exits import RefusedSubject
 from ._options import flags
 
 if TYPE_CHECKING:
     from theorylens.core import Subject
+
+FILES = ("weights", "train", "validation", "test", "init", "checkpoints")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +24,13 @@ class SubjectFlags:
 
     subject: str | None
     model: str | None
-    weights: Path | None
-    train: Path | None
-    validation: Path | None
-    test: Path | None
+    weights: str | None
+    train: str | None
+    validation: str | None
+    test: str | None
     loss: str | None
+    init: str | None
+    checkpoints: str | None
     device: str
     dtype: str | None
 
@@ -37,38 +41,59 @@ class SubjectFlags:
         Raises
         ------
         click.UsageError
-            When it is not clear which network is meant.
+            When it is not clear what is meant.
         """
         made = cls(**{name: given[name] for name in cls.__dataclass_fields__})
-        if made.subject is None and made.model is None:
+        if made.subject is not None and made.model is not None:
+            raise click.UsageError(f"give either SUBJECT or --model; got {made.subject} and --model {made.model}")
+        if not any((made.subject, made.model, made.train, made.validation, made.test)):
             raise click.UsageError(
-                "which network? Give SUBJECT, such as subject.py:make (theorylens init writes one), "
+                "which network? Give SUBJECT, such as subject.py:make ('theorylens init' writes one), "
                 "or --model package.module:Net with --weights and data"
             )
-        if made.subject is not None and made.model is not None:
-            raise click.UsageError(f"give either SUBJECT or --model; got {made.subject!r} and --model {made.model}")
         return made
 
     def words(self) -> list[str]:
         """These flags as they would be typed."""
-        named = [(n, getattr(self, n)) for n in ("model", "weights", "train", "validation", "test", "loss", "dtype")]
+        named = [(name, getattr(self, name)) for name in ("model", *FILES, "loss", "dtype")]
         device = [("device", self.device)] if self.device != "auto" else []
         return [*([self.subject] if self.subject else []), *flags([*named, *device])]
 
     def load(self) -> Subject:
-        """Import or read the subject; the current folder is searched for modules first, as by ``python -m``.
+        """Import or read the subject.
 
         Raises
         ------
-        RefusedError
-            When it cannot be loaded.
+        RefusedError, RefusedSubject
+            When it cannot be loaded, or when the code that makes it raises; its traceback is then on stderr.
         """
-        from theorylens.core import load
+        import torch
 
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)
-        loaded: Subject = load(
-            self.subject or self.model or "", weights=self.weights, train=self.train, validation=self.validation,
-            test=self.test, loss=self.loss, device=self.device, dtype=self.dtype,
-        )  # fmt: skip
-        return loaded
+        from theorylens.core import RefusedError, load
+
+        _check_device(self.device)
+        target = self.subject or self.model
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        try:
+            return load(
+                target, loss=self.loss, device=self.device, dtype=dtype, **{name: getattr(self, name) for name in FILES}
+            )
+        except RefusedError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            what = f"{target or 'the data'} could not be loaded: {type(error).__name__}: {error}"
+            raise RefusedSubject(f"{what}; the traceback above says where") from error
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "auto":
+        return
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise click.BadParameter(f"torch knows no device {device!r}.", param_hint="--device") from error
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise click.BadParameter("torch sees no CUDA device here; use --device cpu.", param_hint="--device")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pytest
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from theorylens.results import Checked
 
 
+@runtime_checkable
 class Audit(Protocol):
     """What the fixture ``theorylens_audit`` gives: audits a subject, or reads a report, and fails the test or not."""
 
