@@ -37,7 +37,7 @@ def _digits() -> Problem:
     images = torch.tensor(found.images / 16, dtype=torch.float32)[:, None]
     train, validation, test = shuffled_splits(images, torch.tensor(found.target), (1000, 200, 597), "digits")
     return Problem(
-        name="digits", train=train, validation=validation, test=test, classes=10, pool=2, every=10,
+        name="digits", train=train, validation=validation, test=test, classes=10, stride=1, pool=2, every=10,
         optimisation=Optimisation(optimizer="sgd", lr=0.05, momentum=0.9, batch_size=50, epochs=40),
     )  # fmt: skip
 
@@ -73,6 +73,6 @@ def _mnist() -> Problem:
     sizes = (3500, 500, 1000)
     train, validation, test = shuffled_splits(images, torch.tensor(labels, dtype=torch.int64), sizes, "mnist")
     return Problem(
-        name="mnist", train=train, validation=validation, test=test, classes=10, pool=4, every=35,
-        optimisation=Optimisation(optimizer="sgd", lr=0.05, momentum=0.9, batch_size=50, epochs=12, schedule="cosine"),
+        name="mnist", train=train, validation=validation, test=test, classes=10, stride=2, pool=2, every=35,
+        optimisation=Optimisation(optimizer="sgd", lr=0.05, momentum=0.9, batch_size=50, epochs=15, schedule="cosine"),
     )  # fmt: skip

@@ -30,6 +30,7 @@ class Problem:
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     classes: int
+    stride: int
     pool: int
     optimisation: Optimisation
     every: int
@@ -44,9 +45,9 @@ def shuffled_splits(images: Tensor, labels: Tensor, sizes: Sequence[int], key: s
 def network(problem: Problem, *, seed: int, width: float = 1.0) -> nn.Sequential:
     """The network before training; ``width`` multiplies 16 and 32 channels and 64 hidden units."""
     first, second, hidden = (max(1, round(units * width)) for units in (16, 32, 64))
-    side = problem.train[0].shape[-1] // problem.pool
+    side = problem.train[0].shape[-1] // problem.stride // problem.pool
     layers: list[tuple[str, Callable[[], nn.Module]]] = [
-        ("conv1", lambda: nn.Conv2d(1, first, 3, padding=1)), ("relu1", nn.ReLU),
+        ("conv1", lambda: nn.Conv2d(1, first, 3, stride=problem.stride, padding=1)), ("relu1", nn.ReLU),
         ("conv2", lambda: nn.Conv2d(first, second, 3, padding=1)), ("relu2", nn.ReLU),
         ("pool", lambda: nn.AvgPool2d(problem.pool)), ("flatten", nn.Flatten),
         ("dense", lambda: nn.Linear(second * side * side, hidden)), ("relu3", nn.ReLU),

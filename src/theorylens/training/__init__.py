@@ -4,5 +4,6 @@ from ._fit import Callback, DivergedError, fit
 from ._fitted import Fitted
 from ._keeping import Keeping
 from ._optimisation import Optimisation
+from ._sweep import Failure, SweepError, sweep
 
-__all__ = ["Callback", "DivergedError", "Fitted", "Keeping", "Optimisation", "fit"]
+__all__ = ["Callback", "DivergedError", "Failure", "Fitted", "Keeping", "Optimisation", "SweepError", "fit", "sweep"]

@@ -54,8 +54,13 @@ class DivergedError(ArithmeticError):
             f"training diverged: the {what} is {value} at step {step} with lr {lr:g}; lower lr, or look at the "
             "examples of that step. Checkpoints written before it are kept"
         )
+        self.what = what
+        self.value = value
         self.step = step
         self.lr = lr
+
+    def __reduce__(self) -> tuple[Any, ...]:  # so that it survives the way back from a worker
+        return type(self), (self.what, self.value, self.step, self.lr)
 
 
 def fit(
