@@ -1,14 +1,15 @@
-"""An orthonormal basis grown by products with an operator, and the matrix of the operator in it."""
+"""An orthonormal basis grown by products with an operator, and the tridiagonal matrix the operator is in it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from .operator import Counted
@@ -50,25 +51,31 @@ class RitzValues(NamedTuple):
 
 
 @dataclass
-class Chain:
-    """One Krylov sequence: the vectors ``first`` to ``last`` of the basis, each from the product of the one before.
+class Sequence:
+    """One Krylov sequence: a tridiagonal block of the projected operator, in float64.
 
-    ``tail`` is the norm of the part of the last product that points out of the basis.
+    ``slack[j]`` is the norm of what the recurrence left out of the j-th product, ``tail`` the norm of the part of the
+    last product that points out of the basis.
     """
 
-    first: int
-    last: int
+    diagonal: list[float] = field(default_factory=list)
+    off: list[float] = field(default_factory=list)
+    slack: list[float] = field(default_factory=list)
     tail: float = 0.0
-    ended: bool = False
-    broken: bool = False
+    closed: bool = False
+
+    def decomposition(self) -> tuple[Floats, Floats]:
+        """Ritz values, and their vectors in this block's coordinates as columns."""
+        values, columns = eigh_tridiagonal(np.array(self.diagonal), np.array(self.off))
+        return np.asarray(values, np.float64), np.asarray(columns, np.float64)
+
+    def ritz(self) -> RitzValues:
+        values, columns = self.decomposition()
+        return RitzValues(values, self.tail * np.abs(columns[-1]), np.array(self.slack) @ np.abs(columns))
 
 
 class Basis:
-    """Orthonormal vectors, one more with every `step`, and the symmetric matrix of the operator in them.
-
-    A chain that breaks down, or that `restart` ends, is followed by one from a fresh random start orthogonal to the
-    basis. Within a chain the matrix is tridiagonal; later chains touch earlier ones only at their ends.
-    """
+    """Orthonormal vectors, one more with every `step`; after a breakdown the next step starts a new sequence."""
 
     def __init__(self, operator: Counted, generator: torch.Generator) -> None:
         self._operator = operator
@@ -76,13 +83,12 @@ class Basis:
         self._eps = torch.finfo(operator.dtype).eps
         self._blocks: list[Tensor] = []
         self._next: Tensor | None = None
-        self._matrix = np.zeros((0, 0))
-        self._slack: list[float] = []  # norm of what the matrix leaves out of each product
         self._scale = 0.0  # norm of the largest product: a lower bound on the operator's norm
         self._asymmetry = 0.0  # largest norm of a product's coefficients that symmetry rules out
         self._stray = 0.0  # the same per dimension
         self.steps = 0
-        self.chains: list[Chain] = []
+        self.restarts = 0
+        self.sequences: list[Sequence] = []
 
     @property
     def size(self) -> int:
@@ -99,67 +105,60 @@ class Basis:
 
     def step(self) -> None:
         """One product, one more vector."""
-        if not self.chains or self.chains[-1].ended:
+        if not self.sequences or self.sequences[-1].closed:
+            self.sequences.append(Sequence())
             self._next = self._fresh()
-            self.chains.append(Chain(self.steps, self.steps))
         assert self._next is not None
         vector = self._append(self._next)
-        chain = self.chains[-1]
+        sequence = self.sequences[-1]
         # A copy: some operators return their argument or a buffer of their own.
         rest = self._operator.matvec(vector).detach().clone()
         length = float(torch.linalg.vector_norm(rest))
         self._scale = max(self._scale, length)
         rest, found = self._orthogonal(rest)
-        self._record(chain, found, length)
-        chain.last = self.steps - 1
-        chain.tail = float(torch.linalg.vector_norm(rest))
-        if self.steps == self.size or chain.tail <= self._noise():
-            self._slack[-1] += chain.tail
-            chain.tail, chain.broken = 0.0, True
-            self.restart()
+        self._record(sequence, found, length)
+        sequence.tail = float(torch.linalg.vector_norm(rest))
+        whole = self.steps == self.size
+        if whole or sequence.tail <= self._noise():
+            sequence.slack[-1] += sequence.tail
+            sequence.tail, sequence.closed = 0.0, True
+            self.restarts += not whole
+            self._next = None
         else:
-            self._next = rest.div_(chain.tail)
+            self._next = rest.div_(sequence.tail)
 
-    def restart(self) -> None:
-        """End the present chain; the next step begins another."""
-        self.chains[-1].ended = True
-        self._next = None
-
-    def ritz(self, chain: Chain | None = None) -> RitzValues:
-        """Ritz values of the whole basis; of one chain: those of the operator in the complement of the earlier ones."""
-        part = slice(chain.first, chain.last + 1) if chain else slice(0, self.steps)
-        values, columns = np.linalg.eigh(self._matrix[part, part])
-        outside = np.zeros(len(values))
-        for each in [chain] if chain else self.chains:
-            outside += each.tail * np.abs(columns[each.last - part.start])
-        return RitzValues(values, outside, np.array(self._slack[part]) @ np.abs(columns))
+    def ritz(self) -> RitzValues:
+        """Those of all sequences, one after the other."""
+        each = [sequence.ritz() for sequence in self.sequences]
+        return RitzValues(*(np.concatenate(part) for part in zip(*each, strict=True)))
 
     def vectors(self, chosen: NDArray[np.intp]) -> Tensor:
         """Unit Ritz vectors as rows, for indices into the values of `ritz`."""
-        coordinates = np.linalg.eigh(self._matrix)[1][:, chosen].T.copy()
-        wanted = torch.from_numpy(coordinates).to(self._operator.device, self._operator.dtype)
+        coordinates = np.zeros((self.steps, self.steps))
+        start = 0
+        for sequence in self.sequences:
+            stop = start + len(sequence.diagonal)
+            coordinates[start:stop, start:stop] = sequence.decomposition()[1]
+            start = stop
+        wanted = torch.from_numpy(coordinates[:, chosen].T.copy()).to(self._operator.device, self._operator.dtype)
         rows = torch.zeros(len(chosen), self.size, dtype=self._operator.dtype, device=self._operator.device)
         for block, piece in zip(self._filled(), torch.split(wanted, self._rows(), dim=1), strict=True):
             rows.addmm_(piece, block)
         return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
 
-    def _record(self, chain: Chain, found: Floats, length: float) -> None:
-        """Enter a product's coefficients into the matrix; what does not fit there becomes slack."""
-        now = self.steps - 1
-        matrix = np.zeros((self.steps, self.steps))
-        matrix[:now, :now] = self._matrix
-        matrix[now, now] = found[now]
-        for end in (each.last for each in self.chains[:-1]):
-            matrix[now, end] = matrix[end, now] = found[end]
-        if now > chain.first:
-            matrix[now, now - 1] = matrix[now - 1, now] = chain.tail
-        self._matrix = matrix
-        unexpected = found - matrix[now]
+    def _record(self, sequence: Sequence, found: Floats, length: float) -> None:
+        """Enter a product's coefficients into the tridiagonal block; what does not fit there becomes slack."""
+        unexpected = found.copy()
+        unexpected[-1] = 0.0
+        if sequence.diagonal:
+            unexpected[-2] -= sequence.tail
+            sequence.off.append(sequence.tail)
         surplus = float(np.linalg.norm(unexpected))
         self._asymmetry = max(self._asymmetry, surplus)
-        if stray := np.count_nonzero(unexpected[: max(0, now - 1)]):
-            self._stray = max(self._stray, float(np.linalg.norm(unexpected[: now - 1])) / math.sqrt(stray))
-        self._slack.append(surplus + self._eps * length)
+        if len(stray := unexpected[:-2]):
+            self._stray = max(self._stray, float(np.linalg.norm(stray)) / math.sqrt(len(stray)))
+        sequence.diagonal.append(float(found[-1]))
+        sequence.slack.append(surplus + self._eps * length)
 
     def _orthogonal(self, vector: Tensor) -> tuple[Tensor, Floats]:
         """``vector`` less its part in the basis, in place, and the coefficients of that part.
