@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from theorylens.core import Split, Subject, Task, UnsuitableError, zero_one
-from theorylens.numerics.memory import Batch, fitting, rows, to_device
 from theorylens.numerics.counting import count
+from theorylens.numerics.memory import Batch, fitting, rows, to_device
 from theorylens.results import Message
 
 IGNORED = -100  # torch's ignore_index
