@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,7 +55,9 @@ def _read_safetensors(path: Path) -> State:
 def read_tensors(path: Path) -> Any:
     """What a torch file holds, if that is tensors, containers and plain values; nothing in it is ever executed."""
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # it says so before it refuses
+            return torch.load(path, weights_only=True, map_location="cpu")
     except UnpicklingError as error:
         raise RefusedError(_why_refused(path, str(error))) from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
