@@ -83,7 +83,7 @@ def card(outcome: Done, record: Record, lang: str, translate: Translate) -> Card
         tables=tables,
         reading=reading(result, translate),
         estimate=estimate_line(result, translate),
-        controls=" · ".join(_control(c.name, c.estimate, translate) for c in result.controls),
+        controls=f"{NO_BREAK}· ".join(_control(c.name, c.estimate, translate) for c in result.controls),
         premises=premises(result.assumptions, translate),
         trouble=result.estimate.trouble.render(translate) if result.estimate.trouble else "",
         how=how_to_read(about.code, lang),
@@ -116,7 +116,7 @@ def estimate_line(result: Result, translate: Translate) -> str:
         return Message("card.certificate", text, **values).render(translate)
     own = shown(result.estimate)
     head = f"{own.value} {translate(own.unit)}".strip()
-    return f"{head} {uncertainty_line(result.estimate, translate)}".strip()
+    return f"{head} {uncertainty_line(result.estimate, translate)}".strip().replace(" （", "（")
 
 
 def uncertainty_line(estimate: Estimate, translate: Translate) -> str:

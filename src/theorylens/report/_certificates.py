@@ -179,7 +179,7 @@ def _detail(certificate: Certificate, translate: Translate) -> str:
     if certificate.comparisons > 1:
         text = "{count} models compared, paid for"
         parts.append(Message("forest.paid", text, count=certificate.comparisons).render(translate))
-    return " · ".join(parts)
+    return f"{numbers.NO_BREAK}· ".join(parts)
 
 
 def split_name(role: str, translate: Translate) -> str:

@@ -20,6 +20,7 @@ from ._strips import Axis, bar, indicator, mark
 from ._words import CHAPTERS, GLOSSARY, MEANINGS, OTHER, VERDICTS, Chapter
 
 TAGS = {"en": "en", "zh": "zh-Hans"}
+DOT = f"{numbers.NO_BREAK}· "  # the dot stays with what it follows
 ORDER = ("fails", "vacuous", "inconclusive", "descriptive", "holds")
 
 
@@ -143,9 +144,9 @@ def _facts(record: Record, translate: Translate) -> list[tuple[str, str]]:
     )
     texts = (
         model.render(translate),
-        " · ".join(data),
-        " · ".join(m.render(translate) for m in ran),
-        " · ".join(versions),
+        DOT.join(data),
+        DOT.join(m.render(translate) for m in ran),
+        DOT.join(versions),
     )
     return [(name.render(translate), text) for name, text in zip(names, texts, strict=True) if text]
 

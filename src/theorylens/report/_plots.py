@@ -31,6 +31,7 @@ AGAIN: tuple[dict[str, Any], ...] = (
 )
 MARKERS = 40  # above, a line goes without markers
 DRAWN = 800  # points of one line that a picture can show
+BACKED = {"boxstyle": "round,pad=0.2", "facecolor": CARD, "edgecolor": "none"}
 SIZE = (440, 272)
 NARROW = (300, 272)
 RC = {
@@ -222,15 +223,8 @@ def _points(payload: Points, ax: Any, translate: Translate) -> None:
         path.should_simplify = False
         ax.add_patch(PathPatch(path, fill=False, edgecolor=colour, lw=4, alpha=0.55, capstyle="round"))
         if len(kinds) > 1:
-            ax.text(
-                float(np.median(x)),
-                float(np.median(y)),
-                str(kind),
-                color=INK,
-                ha="center",
-                va="center",
-                fontweight="bold",
-            )
+            at = float(np.median(x)), float(np.median(y))
+            ax.text(*at, str(kind), color=INK, ha="center", va="center", fontweight="bold", bbox=BACKED)
     x_axis(ax, payload.x, log=False, pad=0.04)
     y_axis(ax, payload.y, log=False)
 
