@@ -4,14 +4,15 @@ Design: everything that can refuse does so before the first number; the plan is 
 finished probe is written whole, so that a killed run continues; only here is an exception of a probe caught and shown.
 """
 
-from ._audit import Options, audit
+from ._audit import audit
 from ._ledger import TestSetLedger, state_folder
+from ._options import DELTA, Options
 from ._plan import Plan, Speed, make_plan, measure_speed, parse_budget
 from ._preflight import preflight
 from ._probes import CHAPTERS, HEADLINE, PROBES, select
 from ._store import Store, write_whole
 
 __all__ = [
-    "CHAPTERS", "HEADLINE", "PROBES", "Options", "Plan", "Speed", "Store", "TestSetLedger", "audit", "make_plan",
-    "measure_speed", "parse_budget", "preflight", "select", "state_folder", "write_whole",
+    "CHAPTERS", "DELTA", "HEADLINE", "PROBES", "Options", "Plan", "Speed", "Store", "TestSetLedger", "audit",
+    "make_plan", "measure_speed", "parse_budget", "preflight", "select", "state_folder", "write_whole",
 ]  # fmt: skip
