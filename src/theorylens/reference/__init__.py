@@ -1,1 +1,12 @@
-"""reference."""
+"""Subjects whose answers are known: for tests, documentation, and anybody who wants to see a measure be right.
+
+Each function returns a small frozen record: a `Subject` ready for any probe, and the numbers that theory gives for it.
+"""
+
+from ._classifiers import BernoulliClassifier, GaussianBlobs, bernoulli_classifier, gaussian_blobs
+from ._quadratics import LinearRegression, Quadratic, linear_regression, quadratic
+
+__all__ = [
+    "BernoulliClassifier", "GaussianBlobs", "LinearRegression", "Quadratic", "bernoulli_classifier", "gaussian_blobs",
+    "linear_regression", "quadratic",
+]  # fmt: skip
