@@ -209,7 +209,7 @@ def test_divergence_names_step_and_rate_and_keeps_what_was_saved(tmp_path):
 def test_large_training_splits_are_evaluated_on_a_fixed_choice():
     x = torch.randn(3000, 2)
     fitted = fit(nn.Linear(2, 1), (x, x.sum(1, keepdim=True)), "mse", Optimisation(lr=0.1, batch_size=500, epochs=5))
-    exact = float(((fitted.model(x) - x.sum(1, keepdim=True)) ** 2).mean())
+    exact = ((fitted.model(x) - x.sum(1, keepdim=True)) ** 2).mean().item()
     assert fitted.history.series["train_loss"][-1] == pytest.approx(exact, rel=0.2)
     assert "train_error" not in fitted.history.series
 

@@ -149,9 +149,10 @@ def matching_state(model: nn.Module, state: State, *, source: str) -> tuple[dict
             f"{len(bent)} of {len(wanted)} weights in {source} have another shape than the model's: {shown}; "
             "build the model with the settings it was trained with"
         )
-    if cast := sorted({f"{t.dtype} to {wanted[n].dtype}" for n, t in candidate.items() if t.dtype != wanted[n].dtype}):
-        text = "the weights were converted from {change}"
-        notes.append(Message("loading.dtype", text, change=", ".join(cast).replace("torch.", "")))
+    if cast := {(t.dtype, wanted[n].dtype) for n, t in candidate.items() if t.dtype != wanted[n].dtype}:
+        given, needed = (", ".join(sorted({str(pair[i]).removeprefix("torch.") for pair in cast})) for i in (0, 1))
+        text = "the weights were converted from {given} to {needed}"
+        notes.append(Message("loading.dtype", text, given=given, needed=needed))
     return _completed(wanted, candidate), tuple(notes)
 
 
