@@ -112,6 +112,8 @@ def _run(load: Callable[[], Subject], given: Settings, start: list[str]) -> int:
 
     wanted = given.options(start)
     started = time.time()
+    if wanted.progress:
+        remark(f"loading {start[1]}")
     try:
         with refusals():
             subject = load()

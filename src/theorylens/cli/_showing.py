@@ -31,7 +31,7 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
         drawn = Table(box=None, pad_edge=False, header_style="bright_black")
         for number, heading in enumerate(headings):
-            drawn.add_column(Text(heading), overflow="fold", no_wrap=number == 0)
+            drawn.add_column(Text(heading), overflow="fold", no_wrap=number < 2)
         for row in rows:
             drawn.add_row(*(Text(printable(cell)) for cell in row))
         return drawn
