@@ -5,6 +5,7 @@ import pytest
 from theorylens.report._answer import answer, findings
 from theorylens.report._certificates import forests, holds, ledger
 from theorylens.report._strips import Axis, axis_for, indicator
+from theorylens.report._words import sentence
 from theorylens.results import Crashed, Verdict
 
 S = "\N{NO-BREAK SPACE}"
@@ -106,6 +107,8 @@ def test_the_axis_of_a_strip_has_room_for_everything_on_it(made):
     below = axis_for(made.between(-5.2, -5.8, -4.6), ())
     assert below.low < -5.8 < -4.6 < below.high
     assert axis_for(made.between(0.4, 0.3, 0.5, "fraction"), ()) == Axis(low=0.0, high=1.0)
+    gap = axis_for(made.between(0.02, -0.01, 0.05, "error rate"), ())
+    assert gap.low < -0.01 < 0.05 < gap.high < 0.1
     assert axis_for(made.exact(3.0), ()) is None
     assert indicator(made.exact(3.0), (), str) == ""
 
@@ -113,3 +116,22 @@ def test_the_axis_of_a_strip_has_room_for_everything_on_it(made):
 def test_a_strip_is_spoken(made):
     strip = indicator(made.exact(4.0912), (made.control("init", 0.28), made.control("shuffled", 4.55)), str)
     assert 'aria-label="4.09, random init 0.28, shuffled labels 4.55"' in strip
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("the bound lies below", "The bound lies below"),
+        ("a shift changes", "A shift changes"),
+        ("χ1 is 1", "χ1 is 1"),
+        ("conv1 moves", "conv1 moves"),
+        ("n is 3", "n is 3"),
+        ("33 % change", "33 % change"),
+        ("并非", "并非"),
+        ("", ""),
+        ("x_y is", "x_y is"),
+        ("No.", "No."),
+    ],
+)
+def test_a_sentence_starts_with_a_capital_and_symbols_stay(text, shown):
+    assert sentence(text) == shown

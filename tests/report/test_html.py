@@ -154,7 +154,7 @@ def test_every_result_has_a_card_and_every_other_outcome_a_row(record, page):
     ids = set(page.values("id"))
     assert {o.about.code for o in record.outcomes} <= ids
     assert page.tags.count("article") == sum(isinstance(o, Done) for o in record.outcomes)
-    for line in ("would take about 140 s; use --budget 4m", "FloatingPointError: loss is inf", "traceback"):
+    for line in ("Would take about 140 s; use --budget 4m", "FloatingPointError: loss is inf", "traceback"):
         assert line in page.text
 
 

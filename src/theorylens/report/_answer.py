@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from theorylens.results import Crashed, Done, Kind, Message, Record, Result, Skipped, Translate, Verdict
 
 from ._certificates import bound_text, hero, holds, is_share, loss_text, share_of_trust
-from ._words import CHAPTERS
+from ._words import CHAPTERS, sentence
 
 FINDINGS = 3
 _RANK = {Verdict.HOLDS: 0, Verdict.FAILS: 0, Verdict.INCONCLUSIVE: 1}
@@ -44,12 +44,12 @@ class Answer:
 
 def answer(record: Record, translate: Translate) -> Answer:
     """Compose the three lines of ``record``."""
-    certain, sentence, small, strip = _how_well(record, translate)
+    certain, said, small, strip = _how_well(record, translate)
     why = findings(record, translate)
     first = record.advice[0] if record.advice else None
     return Answer(
-        how_well=sentence,
-        how_well_shown=_emphasised(sentence, record),
+        how_well=said,
+        how_well_shown=_emphasised(said, record),
         certain=certain,
         headline=record.headline if record.headline and record.result(record.headline) else None,
         strip=strip,
@@ -64,30 +64,30 @@ def answer(record: Record, translate: Translate) -> Answer:
     )
 
 
-def _emphasised(sentence: str, record: Record) -> Markup:
+def _emphasised(said: str, record: Record) -> Markup:
     """The first sentence of the report with its number in bold."""
     result = record.result(record.headline) if record.headline else None
     if result is None or result.certificate is None:
-        return escape(sentence)
+        return escape(said)
     number = bound_text(result.certificate)
-    before, found, after = sentence.partition(number)
-    return Markup("{}<b>{}</b>{}").format(before, found, after) if found else escape(sentence)
+    before, found, after = said.partition(number)
+    return Markup("{}<b>{}</b>{}").format(before, found, after) if found else escape(said)
 
 
 def reading(result: Result, translate: Translate) -> str:
-    return (result.reading or result.reason).render(translate)
+    return sentence((result.reading or result.reason).render(translate))
 
 
 def _how_well(record: Record, translate: Translate) -> tuple[bool, str, tuple[str, ...], Markup]:
     outcome = next((o for o in record.outcomes if o.about.code == record.headline), None)
     if not isinstance(outcome, Done) or outcome.result.certificate is None:
-        sentence = Message("answer.nothing", "Nothing can be certified: {why}", why=_no_headline(outcome))
-        return False, sentence.render(translate), (), Markup("")
+        nothing = Message("answer.nothing", "Nothing can be certified: {why}", why=_no_headline(outcome))
+        return False, nothing.render(translate), (), Markup("")
     strip = hero(outcome, translate)
     certificate = outcome.result.certificate
     if not holds(outcome):
-        sentence = Message("answer.nothing", "Nothing can be certified: {why}", why=outcome.result.reason)
-        return False, sentence.render(translate), _small(outcome.result, translate), strip
+        nothing = Message("answer.nothing", "Nothing can be certified: {why}", why=outcome.result.reason)
+        return False, nothing.render(translate), _small(outcome.result, translate), strip
     texts = {
         True: "At most {bound} of new examples like these will be answered wrongly, with {trust} confidence.",
         False: "On new examples like these the expected loss ({loss}) is at most {bound}, with {trust} confidence.",
@@ -148,7 +148,7 @@ def findings(record: Record, translate: Translate) -> tuple[Finding, ...]:
         Finding(
             code=o.about.code,
             question=translate(o.about.question),
-            sentence=o.result.reason.render(translate),
+            sentence=sentence(o.result.reason.render(translate)),
             verdict=o.result.verdict.value,
         )
         for o in list(chosen.values())[:FINDINGS]

@@ -91,7 +91,7 @@ def card(outcome: Done, record: Record, lang: str, translate: Translate) -> Card
         data=tuple((p.label.render(translate), grid(p, translate)) for p in drawn),
         line=f'tl.audit(subject, only="{about.code}", seed={record.run.seed})',
         cost=_cost(result, translate),
-        references="; ".join(result.references),
+        references=f"{NO_BREAK}· ".join(result.references),
     )
 
 
@@ -139,7 +139,8 @@ def uncertainty_line(estimate: Estimate, translate: Translate) -> str:
 
 def _control(name: Message, estimate: Estimate, translate: Translate) -> str:
     own = shown(estimate)
-    return f"{name.render(translate)} {own.value} {own.interval}".strip()
+    interval = f"({own.interval})" if own.interval[:1] in {"≤", "≥"} else own.interval
+    return f"{name.render(translate)} {own.value} {interval}".strip()
 
 
 def _diagnostics(outcome: Done, record: Record, translate: Translate) -> tuple[tuple[str, str], ...]:

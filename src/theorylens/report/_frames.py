@@ -82,8 +82,8 @@ def _axis(
         positions, words = logarithmic_ticks(low, high)
     else:
         wide = (high - low) * pad or abs(high) * 0.1 or 0.5
-        floor = low >= 0 and low - wide < 0.15 * (high - low) - wide + 1e-300  # near zero: show zero
-        low, high = (0.0 if floor and low < 0.35 * high else low - wide), high + wide
+        near_zero = 0 <= low < 0.13 * high  # then zero is shown, with room for half a marker
+        low, high = (-0.02 * high if near_zero else low - wide), high + wide
         positions, words = linear_ticks(low, high)
     limits(low, high)
     ticks([])

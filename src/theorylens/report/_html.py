@@ -17,7 +17,7 @@ from ._answer import answer
 from ._cards import Card, card, premises
 from ._certificates import bound_text, forests, holds, joint_assumptions, ledger, loss_text, split_name
 from ._strips import Axis, bar, indicator, mark
-from ._words import CHAPTERS, GLOSSARY, MEANINGS, OTHER, VERDICTS, Chapter
+from ._words import CHAPTERS, GLOSSARY, MEANINGS, OTHER, VERDICTS, Chapter, sentence
 
 TAGS = {"en": "en", "zh": "zh-Hans"}
 DOT = f"{numbers.NO_BREAK}· "  # the dot stays with what it follows
@@ -182,7 +182,7 @@ def _certificate_row(outcome: Done, translate: Translate) -> SummaryRow:
         interval=measured,
         bar=strip,
         verdict=outcome.result.verdict.value,
-        reason=outcome.result.reason.render(translate),
+        reason=sentence(outcome.result.reason.render(translate)),
     )
 
 
@@ -196,7 +196,7 @@ def _indicator_row(outcome: Done, translate: Translate) -> SummaryRow:
         interval=" ".join(part for part in (translate(own.unit), own.interval) if part),
         bar=indicator(result.estimate, result.controls, translate),
         verdict=result.verdict.value,
-        reason=result.reason.render(translate),
+        reason=sentence(result.reason.render(translate)),
     )
 
 
@@ -227,7 +227,11 @@ def _missing(outcome: Outcome, translate: Translate) -> Missing:
     question = translate(about.question)
     if isinstance(outcome, Skipped):
         return Missing(
-            code=about.code, question=question, outcome="skipped", why=outcome.reason.render(translate), trace=""
+            code=about.code,
+            question=question,
+            outcome="skipped",
+            why=sentence(outcome.reason.render(translate)),
+            trace="",
         )
     assert isinstance(outcome, Crashed)
     return Missing(code=about.code, question=question, outcome="crashed", why=outcome.error, trace=outcome.traceback)

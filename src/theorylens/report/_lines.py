@@ -9,7 +9,7 @@ from theorylens.results import Crashed, Done, Kind, Message, Record, Skipped, Tr
 from ._answer import answer
 from ._certificates import bound_text, loss_text
 from ._numbers import NO_BREAK, shown
-from ._words import VERDICTS
+from ._words import VERDICTS, sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def _done(outcome: Done, translate: Translate) -> Entry:
         estimate=estimate_text(outcome, translate),
         verdict=verdict,
         word=VERDICTS[verdict].render(translate),
-        reason=outcome.result.reason.render(translate),
+        reason=sentence(outcome.result.reason.render(translate)),
     )
 
 

@@ -92,12 +92,12 @@ def spoken(estimate: Estimate, found: Sequence[Control], translate: Translate) -
 
 
 def axis_for(estimate: Estimate, found: Sequence[Control]) -> Axis | None:
-    """A share lies between 0 and 1; other numbers get the room that they and their controls need."""
-    if is_share(estimate.unit):
-        return Axis(low=0.0, high=1.0)
+    """Shares lie between 0 and 1; their differences and other numbers get the room that they and their controls need."""
     numbers = [estimate.value, estimate.lower, estimate.upper]
     numbers += [n for c in found for n in (c.estimate.value, c.estimate.lower, c.estimate.upper)]
     numbers = [n for n in numbers if math.isfinite(n)]
+    if is_share(estimate.unit) and all(0 <= n <= 1 for n in numbers):
+        return Axis(low=0.0, high=1.0)
     low, high = min(numbers, default=0.0), max(numbers, default=0.0)
     if low == high:
         return None

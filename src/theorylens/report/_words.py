@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from theorylens.results import Kind, Message, Predictor, Status, Verdict
@@ -42,6 +43,14 @@ ROLES = {
     "validation": Message("split.validation", "validation"),
     "test": Message("split.test", "test"),
 }
+
+
+_FIRST_WORD = re.compile(r"[a-z][a-z'’]+(?=[\s,;:.])|a(?=\s)")
+
+
+def sentence(text: str) -> str:
+    """``text`` with a capital where it starts with an English word; names, symbols and other languages stay."""
+    return text[0].upper() + text[1:] if _FIRST_WORD.match(text) else text
 
 
 @dataclass(frozen=True, kw_only=True)
