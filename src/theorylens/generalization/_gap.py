@@ -102,7 +102,7 @@ def probe_gap(subject: Subject, *, rng: torch.Generator, delta: float = DELTA) -
         payload=(_forest(train, test, estimate), _table(subject, train, test, estimate)),
         settings={
             "delta": delta, "train": mean_error(train), "test": mean_error(test), "units": counted,
-            "shared": len(test.shared_rows),
+            "shared": len(test.shared_rows), "low": test.error_range[0], "high": test.error_range[1],
         },
     )  # fmt: skip
 
