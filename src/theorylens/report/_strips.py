@@ -92,7 +92,7 @@ def spoken(estimate: Estimate, found: Sequence[Control], translate: Translate) -
 
 
 def axis_for(estimate: Estimate, found: Sequence[Control]) -> Axis | None:
-    """Shares lie between 0 and 1; their differences and other numbers get the room that they and their controls need."""
+    """Shares lie between 0 and 1; other numbers get the room that they and their controls need."""
     numbers = [estimate.value, estimate.lower, estimate.upper]
     numbers += [n for c in found for n in (c.estimate.value, c.estimate.lower, c.estimate.upper)]
     numbers = [n for n in numbers if math.isfinite(n)]
