@@ -9,11 +9,12 @@ from ._curvature import Eigenvalues, Ends, both_ends, eigenvalues, hessian_eigen
 from ._outermost import probe_eigenvalues
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
+from ._trace import hessian_trace, probe_trace, trace
 
-PROBES = (probe_eigenvalues, probe_critical_point)
+PROBES = (probe_eigenvalues, probe_trace, probe_critical_point)
 
 __all__ = [
     "PROBES", "CriticalPoint", "Eigenvalues", "Ends", "Place", "StepRule", "adam_stability_limit", "both_ends",
-    "classify", "critical_point", "eigenvalues", "hessian_eigenvalues", "probe_critical_point", "probe_eigenvalues",
-    "stability_limit", "step_rule",
+    "classify", "critical_point", "eigenvalues", "hessian_eigenvalues", "hessian_trace", "probe_critical_point",
+    "probe_eigenvalues", "probe_trace", "stability_limit", "step_rule", "trace",
 ]  # fmt: skip

@@ -1,0 +1,224 @@
+"""The trace of the Hessian: the curvature of the loss summed over all directions.
+
+Method   the diagonal itself for few parameters, else Hutchinson's random signs with Student's t
+Source   Hutchinson (1990), Communications in Statistics B 19:433
+Assumes  a loss that is twice differentiable at the parameters
+Breaks   rescaling two layers against each other changes the trace and not the function
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from theorylens.core import Need, RefusedError, Subject, Task, Work, controls, objective, probe, rng_for
+from theorylens.numerics.objective import Objective
+from theorylens.numerics.trace import hutchinson
+from theorylens.results import (
+    Assumption,
+    Control,
+    Estimate,
+    Exact,
+    Intervals,
+    Kind,
+    Message,
+    Result,
+    Statistical,
+    Status,
+    Table,
+    Unknown,
+    Verdict,
+    Wall,
+)
+
+FEW = 200  # parameters: up to here the exact diagonal costs no more than a good estimate
+ROWS = 1024  # training rows the loss is taken over
+REFERENCES = (
+    "Hutchinson (1990). A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines. "
+    "Communications in Statistics B 19:433-450.",
+    "Dinh, Pascanu, Bengio, Bengio (2017). Sharp minima can generalize for deep nets. ICML.",
+    "Jiang, Neyshabur, Mobahi, Krishnan, Bengio (2020). Fantastic generalization measures and where to find them. "
+    "ICLR.",
+)
+
+
+def trace(model: nn.Module, data: Any, loss: Any, *, draws: int = 64, seed: int = 0, batch_size: int = 256) -> Estimate:
+    """Trace of the Hessian of a loss.
+
+    Parameters
+    ----------
+    model, data, loss
+        As in `eigenvalues`.
+    draws
+        Random products; unused up to 200 parameters, where the answer is exact.
+    seed
+        Of the random signs.
+    batch_size
+        Examples per batch: bounds memory and does not change the answer beyond rounding.
+
+    Errors are those of `eigenvalues`; fewer than 2 draws are refused.
+
+    >>> x, y = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.zeros(2, 1)
+    >>> round(trace(nn.Linear(2, 1, bias=False), (x, y), "mse").value, 5)  # of 2 X'X / n
+    5.0
+    """
+    goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
+    return hessian_trace(goal, draws=draws, generator=rng_for(seed, "landscape.trace"))
+
+
+def hessian_trace(goal: Objective, *, draws: int, generator: torch.Generator) -> Estimate:
+    """`trace` of an objective that is there already."""
+    if not math.isfinite(goal.value):
+        raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
+    hessian = goal.hessian()
+    if goal.size > FEW:
+        return hutchinson(hessian, draws, generator=generator)
+    basis = torch.eye(goal.size, dtype=goal.dtype, device=goal.device)
+    diagonal = [float((hessian @ unit)[i]) for i, unit in enumerate(basis)]
+    return Estimate(value=math.fsum(diagonal), uncertainty=Exact())
+
+
+def judge(found: Estimate, others: dict[str, Estimate]) -> tuple[Verdict, Message]:
+    """``others``: the trace of each control, by role."""
+    for each in (found, *others.values()):
+        if isinstance(each.uncertainty, Unknown):
+            text = "trace {value:.3g}, not compared: {why}"
+            return Verdict.INCONCLUSIVE, Message("TL302.unknown", text, value=found.value, why=each.uncertainty.why)
+    start, noise = others.get("init"), others.get("shuffled")
+    if start is not None and _alike(found, start):
+        text = "trace {value:.3g}, no other than before training ({other:.3g})"
+        return Verdict.INCONCLUSIVE, Message("TL302.as_init", text, value=found.value, other=start.value)
+    if noise is not None and _alike(found, noise):
+        text = "trace {value:.3g}, no other than after training on shuffled labels ({other:.3g})"
+        return Verdict.INCONCLUSIVE, Message("TL302.as_shuffled", text, value=found.value, other=noise.value)
+    if start is None or start.value <= 0 or found.value <= 0:
+        return Verdict.DESCRIPTIVE, Message("TL302.alone", "trace {value:.3g}", value=found.value)
+    text = "trace {value:.3g}, {ratio:.3g} times that before training"
+    return Verdict.DESCRIPTIVE, Message("TL302.compared", text, value=found.value, ratio=found.value / start.value)
+
+
+def _alike(a: Estimate, b: Estimate) -> bool:
+    """Whether one may be the other. A difference of exact numbers below rounding of single precision is none."""
+    near = abs(a.value - b.value) <= 1e-5 * max(abs(a.value), abs(b.value))
+    return near or b.lower <= a.value <= b.upper or a.lower <= b.value <= a.upper
+
+
+def read(found: Estimate, others: dict[str, Estimate], parameters: int) -> Message:
+    """The reading: the mean curvature, then what the controls leave of it."""
+    return Message("TL302.reading", "{mean} {beside}", mean=_mean(found, parameters), beside=_beside(found, others))
+
+
+def _mean(found: Estimate, parameters: int) -> Message:
+    text = (
+        "By {mean:.3g} on average over {parameters:,} directions: a random step of length r in the weights changes "
+        "the loss by r² times {half:.2g} on average."
+    )
+    mean = found.value / parameters
+    return Message("TL302.mean", text, mean=mean, parameters=parameters, half=mean / 2)
+
+
+def _beside(found: Estimate, others: dict[str, Estimate]) -> Message:
+    start, noise = others.get("init"), others.get("shuffled")
+    if start is None:
+        text = "Nothing to compare it with: the network before training is not known."
+        return Message("TL302.no_control", text)
+    if any(isinstance(each.uncertainty, Unknown) for each in (found, *others.values())):
+        return Message("TL302.not_compared", "How far a number is off is not known, so they are not compared.")
+    if _alike(found, start):
+        return Message("TL302.equal", "It is no other than before training, so it says nothing about what was learnt.")
+    if noise is not None and _alike(found, noise):
+        text = "It is no other than after training on shuffled labels, so it says nothing about the labels."
+        return Message("TL302.equal_shuffled", text)
+    change = Message("TL302.sharper", "sharper") if found.value > start.value else Message("TL302.flatter", "flatter")
+    text = "Training made the loss {change} on average; flatness alone does not explain generalisation."
+    return Message("TL302.changed", text, change=change)
+
+
+def _cost(subject: Subject, rung: int | None) -> Work:
+    rows = min(ROWS, len(subject.split("train")))
+    size = sum(p.numel() for p in subject.net.parameters() if p.requires_grad)
+    runs = 3 if subject.shuffled is not None else 2
+    return Work(forwards=rows, gradients=rows, hvps=rows * (size if size <= FEW else rung or 0)) * runs
+
+
+@probe(code="TL302", needs={Need.MODEL, Need.TRAIN}, cost=_cost, rungs=(16, 32, 64, 128, 256), name="landscape.trace")
+def probe_trace(subject: Subject, *, rng: torch.Generator, draws: int, rows: int = ROWS) -> Result:
+    """How much does the training loss bend on average over all directions?
+
+    Trace of the Hessian of the training loss, with the same random products for the network and its controls.
+    """
+    state = rng.get_state()
+
+    def measure(other: Subject) -> Estimate:
+        goal = other.objective("train", limit=rows)
+        return hessian_trace(goal, draws=draws, generator=torch.Generator().set_state(state))
+
+    found = measure(subject)
+    beside = controls(subject, measure)
+    others: dict[str, Estimate] = {c.role: c.estimate for c in beside}
+    parameters = subject.objective("train", limit=rows).size
+    verdict, reason = judge(found, others)
+    used = min(rows, len(subject.split("train")))
+    return Result(
+        estimate=found,
+        kind=Kind.INDICATOR,
+        verdict=verdict,
+        reason=reason,
+        reading=read(found, others, parameters),
+        assumptions=_assumptions(used, len(subject.split("train")), isinstance(found.uncertainty, Exact)),
+        controls=beside,
+        references=REFERENCES,
+        payload=(_intervals(found, beside), _table(found, beside, parameters)),
+        settings={"rows": used, "draws": draws if parameters > FEW else None, "parameters": parameters},
+    )
+
+
+def _assumptions(used: int, rows: int, exact: bool) -> tuple[Assumption, ...]:
+    choice = Assumption(
+        statement=Message("TL302.assume.rows", "the curvature is that of the loss over the whole training split"),
+        status=Status.MET if used == rows else Status.UNCHECKED,
+        evidence=Message(
+            "TL302.assume.rows.evidence",
+            "{used} of {rows} rows were used; the interval covers the draws, not this choice", used=used, rows=rows,
+        ),
+    )  # fmt: skip
+    smooth = Assumption(
+        statement=Message("TL302.assume.smooth", "the loss is twice differentiable at the parameters"),
+    )
+    if exact:
+        return choice, smooth
+    normal = Assumption(
+        statement=Message("TL302.assume.normal", "the draws are close to normal, as when many directions share it"),
+    )
+    return choice, smooth, normal
+
+
+def _intervals(found: Estimate, beside: tuple[Control, ...]) -> Intervals:
+    estimates = [found, *(c.estimate for c in beside)]
+    known = [isinstance(e.uncertainty, Exact | Statistical) for e in estimates]
+    return Intervals(
+        label=Message("TL302.figure", "Trace of the Hessian of the training loss"),
+        names=("trained", *(c.role for c in beside)),
+        values=np.array([e.value for e in estimates]),
+        lower=np.array([e.lower if k else e.value for e, k in zip(estimates, known, strict=True)]),
+        upper=np.array([e.upper if k else e.value for e, k in zip(estimates, known, strict=True)]),
+        x_name=Message("TL302.figure.x", "trace"),
+        roles=("network", *(c.role for c in beside)),
+        walls=(Wall(at=0.0, name=Message("TL302.wall", "flat")),),
+    )
+
+
+def _table(found: Estimate, beside: tuple[Control, ...], parameters: int) -> Table:
+    named = [(Message("TL302.network", "trained"), found), *((c.name, c.estimate) for c in beside)]
+    return Table(
+        label=Message("TL302.table", "The trace and its share per parameter"),
+        columns=(
+            Message("TL302.table.who", "network"), Message("TL302.table.trace", "trace"),
+            Message("TL302.table.mean", "per parameter"),
+        ),
+        rows=tuple((name, e.value, e.value / parameters) for name, e in named),
+    )  # fmt: skip
