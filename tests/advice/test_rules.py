@@ -95,11 +95,15 @@ def facts(classes):
 GOOD_TEST = certified(0.02, 0.024, 20_000)
 ACCURATE = done("TL202", estimate(0.9, 0.88, 0.92), controls={"init": estimate(0.7, 0.68, 0.72)})
 FIRES = {
-    "separate_test_rows": [[certified(verdict=Verdict.INCONCLUSIVE, shared=20)]],
+    "separate_test_rows": [
+        [certified(verdict=Verdict.INCONCLUSIVE, shared=20)],
+        [done("TL504", estimate(0.03), verdict=Verdict.FAILS, split="test")],
+    ],
     "more_test_units": [[certified()], [certified(0.0, 0.05, 59)]],
     "fresh_test_split": [[certified(0.02, 0.024, 20_000, comparisons=5)]],
     "no_smaller_network": [[done("TL103", verdict=Verdict.VACUOUS, bits=1e6, affordable_bits=3000.0)]],
-    "find_the_shift": [[done("TL505", verdict=Verdict.FAILS)], [done("TL505", p=0.01)]],
+    "find_the_shift": [[done("TL505", verdict=Verdict.FAILS)]],
+    "train_every_class": [[done("TL503", estimate(3.0, 2.9, 3.1), verdict=Verdict.FAILS)]],
     "pool_or_augment": [[done("TL501", estimate(0.1, 0.08, 0.12))]],
     "no_shifts": [[done("TL501", estimate(0.005, 0.001, 0.015))]],
     "train_the_features": [
@@ -113,7 +117,12 @@ FIRES = {
     "no_regularisation": [[gap(0.2, 0.21, -0.01, 0.03)]],
 }  # fmt: skip
 SILENT = {
-    "separate_test_rows": [[certified()], []],
+    "separate_test_rows": [
+        [certified()],
+        [],
+        [done("TL504", verdict=Verdict.HOLDS, split="test")],
+        [done("TL504", estimate(0.03), verdict=Verdict.FAILS, split="validation")],
+    ],
     "more_test_units": [
         [GOOD_TEST],
         [certified(0.4, 0.45, 300)],  # within a quarter of the error
@@ -127,7 +136,8 @@ SILENT = {
         [done("TL103", verdict=Verdict.VACUOUS, bits=1e6, affordable_bits=None)],
         [done("TL103", bits=1e6, affordable_bits=3000.0)],
     ],
-    "find_the_shift": [[done("TL505", p=0.2)], [done("TL505", verdict=Verdict.INCONCLUSIVE)]],
+    "find_the_shift": [[done("TL505")], [done("TL505", verdict=Verdict.INCONCLUSIVE)]],
+    "train_every_class": [[done("TL503", estimate(3.0, 2.9, 3.1))]],
     "pool_or_augment": [[done("TL501", estimate(0.03, 0.01, 0.05))]],
     "no_shifts": [[done("TL501", estimate(0.03, 0.01, 0.05))]],
     "train_the_features": [[ACCURATE], [done("TL202", estimate(0.7, 0.6, 0.8))]],
@@ -174,7 +184,9 @@ def test_every_rule_is_tested_both_ways():
 
 def test_a_dominating_class_needs_the_number_of_classes():
     rare = certified(0.02, 0.03, 600, trivial=0.05)
-    (found,) = [r for r in recommend([rare], facts(10)) if r.id == "state_an_error"]
+    counts = done("TL503", estimate(1.2, 1.1, 1.3))
+    (found,) = [r for r in recommend([rare, counts], facts(10)) if r.id == "state_an_error"]
+    assert [e.code for e in found.supports] == ["TL101", "TL503"]
     assert found.supports[0].finding.values == {"trivial": 0.05, "classes": 10, "even": 0.9}
     assert found.contradicts
     assert "state_an_error" not in ids([rare])
@@ -212,9 +224,9 @@ def test_effects_of_training_are_computed_from_their_evidence():
 def test_findings_against_are_told():
     (longer,) = [r for r in recommend([falling(), gap(0.0, 0.01, -0.01, 0.02)]) if r.id == "train_longer"]
     assert [e.code for e in longer.contradicts] == ["TL104"]
-    (shift,) = [r for r in recommend([done("TL505", p=0.01), gap(0.0, 0.01, -0.01, 0.02)]) if r.id == "find_the_shift"]
+    (shift,) = [r for r in recommend([differ, gap(0.0, 0.01, -0.01, 0.02)]) if r.id == "find_the_shift"]
     assert [e.code for e in shift.contradicts] == ["TL104"]
-    (shift,) = [r for r in recommend([done("TL505", p=0.01), gap(0.0, 0.1, 0.05, 0.2)]) if r.id == "find_the_shift"]
+    (shift,) = [r for r in recommend([differ, gap(0.0, 0.1, 0.05, 0.2)]) if r.id == "find_the_shift"]
     assert [e.code for e in shift.supports] == ["TL505", "TL104"]
     lowered = done("TL501", estimate(0.1, 0.08, 0.12), controls={"init": estimate(0.3, 0.25, 0.35)})
     (pool,) = [r for r in recommend([lowered]) if r.id == "pool_or_augment"]

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import math
 
-from theorylens.results import Certificate, Message, Recommendation, Verdict
+from theorylens.results import Certificate, Evidence, Message, Recommendation, Verdict
 
 from ._findings import UNTESTED, Advice, Findings, Strength, again, said
 
 SLACK = 0.01  # a bound within one point of the measured error is not limited by the size of the test split
 SLACK_SHARE = 0.25  # nor is one within a quarter of the measured error
 MANY = 5  # models judged on one split; below that the price is under a third of the logarithm at delta 5 %
+BALANCED = 0.6  # of the even level; above it the largest class is common, not dominating
 TOO_LONG = 10.0  # times the description the examples could pay for; nearer than that shrinking may be worth a thought
 
 
 def separate_test_rows(found: Findings) -> Advice | None:
     """Test inputs that also occur in training or validation: the certificate does not hold until they are gone."""
+    supports: list[Evidence] = []
     shared, rows = found.number("TL101", "shared"), found.number("TL101", "rows")
-    if not shared or rows is None:
+    if shared and rows is not None:
+        finding = Message("advice.shared", "{n} of {rows} test rows were seen before", n=int(shared), rows=int(rows))
+        supports.append(said("TL101", finding))
+    overlap = found.result("TL504")
+    if overlap is not None and overlap.settings.get("split") == "test" and overlap.estimate.value > 0:
+        supports.append(said("TL504", overlap.reason))
+    if not supports:
         return None
-    change = "Take the {n} test inputs that also occur in training or validation out of the test split."
-    finding = Message("advice.shared", "{n} of {rows} test rows were seen before", n=int(shared), rows=int(rows))
+    change = "Take the test inputs that also occur in training or validation out of the test split."
     return Advice(
         strength=Strength.VALIDITY,
         recommendation=Recommendation(
             id="separate_test_rows",
-            change=Message("advice.separate", change, n=int(shared)),
-            supports=(said("TL101", finding),),
+            change=Message("advice.separate", change),
+            supports=tuple(supports),
             effect=Message("advice.separate.effect", "the certificate can hold; its value is untested"),
             command="theorylens check subject.py:make",
         ),
@@ -115,22 +122,21 @@ def state_an_error(found: Findings) -> Advice | None:
     )
     against = "even so its bound of {bound:.2%} lies below that guess"
     better = Message("advice.still_below", against, bound=bound.bound)
+    values = {"trivial": bound.trivial, "classes": classes, "even": even}
+    supports = [said("TL101", Message("advice.trivial", finding, **values))]
+    if (balance := found.result("TL503")) is not None:
+        supports.append(said("TL503", balance.reason))
     return Advice(
         strength=Strength.SHOWN,
         recommendation=Recommendation(
             id="state_an_error",
             change=Message("advice.by_class", change),
-            supports=(
-                said("TL101", Message("advice.trivial", finding, trivial=bound.trivial, classes=classes, even=even)),
-            ),
+            supports=tuple(supports),
             contradicts=(said("TL101", better),) if not bound.vacuous else (),
             effect=UNTESTED,
             command=again("TL101", "TL503"),
         ),
     )
-
-
-BALANCED = 0.6  # of the even level; above it the largest class is common, not dominating
 
 
 def no_smaller_network(found: Findings) -> Advice | None:

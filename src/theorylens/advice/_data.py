@@ -1,4 +1,4 @@
-"""Advice about the data: whether training and test come from one source."""
+"""Advice about the data: whether training saw what the network is judged on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from theorylens.results import Evidence, Message, Recommendation, Verdict
 
 from ._findings import UNTESTED, Advice, Findings, Strength, again, said
 
-LEVEL = 0.05  # of the two-sample test, when it says its p-value but no verdict
-
 
 def find_the_shift(found: Findings) -> Advice | None:
     """A two-sample test tells training inputs from test inputs."""
-    result, p = found.result("TL505"), found.number("TL505", "p")
-    if result is None or not (result.verdict is Verdict.FAILS or (p is not None and p <= LEVEL)):
+    result = found.result("TL505")
+    if result is None or result.verdict is not Verdict.FAILS:
         return None
     change = "Find out how training and test rows were collected; split again at random unless the difference is meant."
     gap = found.result("TL104")
@@ -30,5 +28,23 @@ def find_the_shift(found: Findings) -> Advice | None:
             contradicts=tuple(against),
             effect=UNTESTED,
             command=again("TL505", "TL104"),
+        ),
+    )
+
+
+def train_every_class(found: Findings) -> Advice | None:
+    """Classes of the other splits that training never saw."""
+    result = found.result("TL503")
+    if result is None or result.verdict is not Verdict.FAILS:
+        return None
+    change = "Add training examples of the classes that training never saw, or take these out of the other splits."
+    return Advice(
+        strength=Strength.SHOWN,
+        recommendation=Recommendation(
+            id="train_every_class",
+            change=Message("advice.every_class", change),
+            supports=(said("TL503", result.reason),),
+            effect=UNTESTED,
+            command=again("TL503", "TL101"),
         ),
     )
