@@ -97,7 +97,8 @@ def check(**given: Any) -> int:
 
 def _facts(subject: Subject) -> list[tuple[str, str]]:
     task = subject.judged
-    said = [("subject", subject.name or type(subject.model).__name__), ("task", f"{task.kind}, {task.loss_name}")]
+    name = subject.name or ("outputs alone" if subject.model is None else type(subject.model).__name__)
+    said = [("subject", name), ("task", f"{task.kind}, {task.loss_name}")]
     if subject.model is not None:
         size = sum(p.numel() for p in subject.model.parameters())
         said.append(("network", f"{type(subject.model).__name__}, {size} parameters, on {subject.device}"))
@@ -113,7 +114,7 @@ def _run(load: Callable[[], Subject], given: Settings, start: list[str]) -> int:
     wanted = given.options(start)
     started = time.time()
     if wanted.progress:
-        remark(f"loading {start[1]}")
+        remark("loading the subject")
     try:
         with refusals():
             subject = load()
