@@ -1,7 +1,21 @@
-"""kernels."""
+"""In which directions does the network learn, and did training change them?
 
+`ntk` is the exact tangent kernel of any module; what is said about it (`alignment`, `effective_dimension`,
+`kernel_movement`) takes plain matrices. Probes use one keyed choice of training rows and compute each kernel once.
+"""
+
+from ._alignment import alignment
+from ._alignment_probe import probe_alignment
+from ._balanced_alignment import balanced_alignment
+from ._dimension_probe import probe_effective_dimension
+from ._effective_dimension import effective_dimension, leverage
 from ._empirical import ntk
+from ._movement import Movement, kernel_movement
+from ._movement_probe import probe_movement
 
-__all__ = ["ntk"]
+PROBES = (probe_alignment, probe_effective_dimension, probe_movement)
 
-PROBES: tuple[object, ...] = ()
+__all__ = [
+    "PROBES", "Movement", "alignment", "balanced_alignment", "effective_dimension", "kernel_movement", "leverage",
+    "ntk", "probe_alignment", "probe_effective_dimension", "probe_movement",
+]  # fmt: skip
