@@ -1,0 +1,228 @@
+"""What every probe must do, whatever it measures. A new probe gets these tests and cannot opt out."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from theorylens.auditing import PROBES
+from theorylens.core import Subject, UnsuitableError, Work, global_randomness_kept
+from theorylens.locale import translator
+from theorylens.results import Done, Kind, Verdict, outcome_from_view, outcome_view
+
+EACH = pytest.mark.parametrize("probe", PROBES, ids=lambda p: p.code)
+LAWLESS = {}  # declared batch-size options would stand here, with the reason; there are none
+
+
+@pytest.fixture(scope="session")
+def results(whole):
+    """Each probe once, alone, at its first rung, on a subject that remembers nothing."""
+    return {p.code: p(fresh(whole), seed=3) for p in PROBES}
+
+
+def fresh(subject, **changes):
+    other = replace(subject, **changes)
+    if subject.shuffled is not None:
+        other = replace(other, shuffled=replace(subject.shuffled, batch_size=other.batch_size))
+    return other
+
+
+def close(a, b, rel=1e-5):
+    if math.isnan(a) or math.isinf(a):
+        return str(a) == str(b)
+    return a == pytest.approx(b, rel=rel, abs=1e-7)
+
+
+def view(result, p):
+    plain = outcome_view(Done(about=p.about, result=result))
+    plain["cost"]["seconds"] = 0.0
+    return plain
+
+
+@EACH
+def test_same_seed_same_answer_to_the_last_word(probe, whole, results):
+    again = probe(fresh(whole), seed=3)
+    assert json.dumps(view(again, probe)) == json.dumps(view(results[probe.code], probe))
+
+
+@EACH
+@pytest.mark.parametrize("size", [7, 97])
+def test_answers_do_not_depend_on_batching(probe, whole, results, size):
+    one, other = results[probe.code], probe(fresh(whole, batch_size=size), seed=3)
+    assert close(one.estimate.value, other.estimate.value, 1e-4 if one.estimate.trouble else 2e-5)
+    assert one.verdict is other.verdict
+
+
+@EACH
+def test_answers_do_not_depend_on_which_other_probes_ran(probe, whole, results):
+    shared = fresh(whole)
+    for earlier in PROBES:
+        if earlier.code not in (probe.code, "TL301", "TL302", "TL303", "TL602"):  # slow, and they share no views
+            earlier(shared, seed=3)
+    assert probe(shared, seed=3).estimate == results[probe.code].estimate
+
+
+def everything(subject):
+    model = subject.model
+    return (
+        {k: v.clone() for k, v in model.state_dict().items()},
+        [(m.training, p_names(m)) for m in model.modules()],
+        [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        [p.requires_grad for p in model.parameters()],
+        np.random.get_state()[1].tolist(),
+        torch.random.get_rng_state().tolist(),
+    )
+
+
+def p_names(module):
+    return len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks)
+
+
+@EACH
+def test_the_model_and_the_world_are_left_as_they_were(probe, whole):
+    subject = fresh(whole)
+    subject.model.train()
+    subject.model[0].eval()
+    subject.model[0].weight.grad = torch.ones_like(subject.model[0].weight)
+    before = everything(subject)
+    try:
+        probe(subject, seed=1)
+        after = everything(subject)
+    finally:
+        subject.model.eval()
+        subject.model[0].weight.grad = None
+    assert all(torch.equal(before[0][k], after[0][k]) for k in before[0])
+    assert before[1] == after[1]
+    assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(before[2], after[2], strict=True))
+    assert before[3:] == after[3:]
+
+
+UNCHECKED = """
+import random, sys
+sys.path.insert(0, {tests!r})
+from contract.conftest import train
+from theorylens.auditing import PROBES
+subject = train(seed=0)
+random.seed(5)
+before = random.getstate()
+for p in PROBES:
+    if p.missing(subject) is None:
+        p(subject, seed=1)
+        assert random.getstate() == before, p.code
+"""
+
+
+def test_pythons_own_random_state_is_left_alone():
+    """In a process of its own: the run-time type checker of this test suite draws from it."""
+    code = UNCHECKED.format(tests=str(Path(__file__).parent.parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@EACH
+def test_the_model_is_left_as_it_was_after_an_exception_too(probe, whole, monkeypatch):
+    subject = fresh(whole)
+    subject.model.train()
+    before = everything(subject)
+    calls = []
+
+    def fail_later(module, args, output):
+        calls.append(1)
+        if len(calls) > 2:
+            raise ArithmeticError("in the middle")
+
+    handle = subject.model[2].register_forward_hook(fail_later)
+    failed = False
+    try:
+        probe(subject, seed=1)
+    except (ArithmeticError, UnsuitableError):
+        failed = True
+    finally:
+        handle.remove()
+        after = everything(subject)
+        subject.model.eval()
+    assert failed or len(calls) <= 2  # a probe that never runs the model has nothing to fail at
+    assert all(torch.equal(before[0][k], after[0][k]) for k in before[0])
+    assert before[1:2] == after[1:2]
+    assert before[3:] == after[3:]
+
+
+@EACH
+def test_it_says_what_it_lacks(probe):
+    bare = Subject(outputs={"validation": (torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1]))})
+    with pytest.raises(UnsuitableError) as caught:
+        probe(bare)
+    for need in probe.needs:
+        if not bare.has(need.value):
+            assert need.value in str(caught.value)
+
+
+@EACH
+def test_results_survive_json(probe, results):
+    plain = view(results[probe.code], probe)
+    text = json.dumps(plain, allow_nan=False)
+    assert json.dumps(outcome_view(outcome_from_view(json.loads(text)))) == text
+
+
+@EACH
+def test_results_are_whole(probe, results):
+    result = results[probe.code]
+    assert result.reason.id.split(".")[0]
+    assert result.references
+    assert result.payload, "every probe gives something worth looking at"
+    assert result.assumptions
+    assert result.reading is not None
+    assert (result.kind is Kind.CERTIFICATE) == (result.certificate is not None)
+    if result.kind is Kind.INDICATOR:
+        assert result.controls, "an indicator stands beside its control"
+    said = [result.reason, result.reading, *(a.statement for a in result.assumptions)]
+    zh = translator("zh")
+    for message in said:
+        assert message.render(zh) != message.render(), f"not translated: {message}"
+
+
+@EACH
+def test_it_says_what_it_costs_before_it_runs(probe, whole, results):
+    rungs = probe.rungs or (None,)
+    works = [probe.cost(fresh(whole), rung) for rung in rungs]
+    assert all(isinstance(w, Work) for w in works)
+    assert any((w.forwards, w.gradients, w.hvps, w.flops, w.seconds) != (0, 0, 0, 0, 0) for w in works)
+    spent, declared = results[probe.code].cost, works[0]
+    if probe.rungs:
+        assert sum(vars_of(works[-1])) >= sum(vars_of(works[0]))
+    # never off by an order of magnitude: counted work against declared work, in gradients
+    counted = spent.forwards / 3 + spent.gradients + 2.5 * spent.hvps
+    announced = declared.forwards / 3 + declared.gradients + 2.5 * declared.hvps
+    assert counted <= 10 * announced + 10 * len(whole.split("train")), (counted, announced)
+
+
+def vars_of(work):
+    return work.forwards, work.gradients, work.hvps, work.flops, work.seconds
+
+
+@EACH
+def test_an_untrained_network_gets_no_good_word(probe, untrained):
+    with global_randomness_kept():
+        try:
+            result = probe(fresh(untrained), seed=0)
+        except UnsuitableError:
+            return
+    if result.kind is Kind.CERTIFICATE:
+        assert result.verdict in (Verdict.VACUOUS, Verdict.INCONCLUSIVE)
+    elif result.kind is Kind.INDICATOR:
+        assert result.verdict is not Verdict.HOLDS
+
+
+@EACH
+def test_nothing_of_the_data_is_in_a_result(probe, results, whole):
+    plain = json.dumps(view(results[probe.code], probe))
+    pixels = whole.split("test").take([0])[0].flatten()
+    run = ", ".join(repr(float(v)) for v in pixels[10:14])
+    assert run not in plain
+    assert "/tmp" not in plain
