@@ -25,10 +25,10 @@ from ._krylov import Basis, RitzValues
 from .operator import Counted, Operator
 
 # The residual must come down to this part of the tolerance. Two eigenvalues that Lanczos has not yet told apart show a
-# residual of the order of their distance, and residual²/gap cannot see it: over 600 spectra (bulk with outliers,
+# residual of the order of their distance, and residual²/gap cannot see it: over 400 to 600 spectra (bulk with outliers,
 # normal, cubed normal; k up to 10; tolerance 1e-3) stopping by residual²/gap lost an eigenvalue in 7 % of the runs, by
 # the residual in 1 %, by a tenth of it in 0.3 %, for 30, 32 and 35 steps. A second start in the complement, run until
-# it could tell, took three times the steps.
+# it could tell, took two to three times the steps.
 RESOLUTION = 0.1
 Which = Literal["LA", "SA", "BE"]
 Floats = NDArray[np.float64]
