@@ -42,6 +42,7 @@ def test_a_picture_is_plain_svg_of_the_page(payload):
     assert len(ids) == len(set(ids))
     assert all(i.startswith("k1-") for i in ids)
     assert {f"#{i}" for i in ids} >= {h for e in root.iter() if (h := e.attrib.get("href", "")).startswith("#")}
+    assert set(re.findall(r"url\(#([^)]+)\)", markup)) <= set(ids)
     assert not re.search(r"https?:|font-family|<style|<metadata|<!--", markup)
     assert texts(markup)
 
