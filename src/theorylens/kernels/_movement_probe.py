@@ -53,8 +53,8 @@ def judge(found: Estimate, turn: float) -> tuple[Verdict, Message, Message]:
         reason = Message("TL403.far", "the kernel moved far from its start")
         text = (
             "Yes, far: the tangent kernel changed by {value:.3g} times its initial norm, so predictions from the "
-            "kernel at the start do not describe this training. Its centred direction changed by {turn:.2g} of 1: near 0 "
-            "it grew or shrank, near 1 other examples are now similar."
+            "kernel at the start do not describe this training. Its centred direction changed by {turn:.2g} of 1: near "
+            "0 it grew or shrank, near 1 other examples are now similar."
         )
         return Verdict.DESCRIPTIVE, reason, Message("TL403.far_long", text, value=found.value, turn=turn)
     reason = Message("TL403.between", "the kernel moved, neither lazy nor far")
