@@ -193,19 +193,29 @@ def test_a_dominating_class_needs_the_number_of_classes():
     assert "state_an_error" not in ids([certified(trivial=0.85)], facts(10))
 
 
-def test_the_number_of_units_brings_the_bound_as_near_as_it_says():
+@pytest.mark.parametrize(("wrong", "n"), [(12, 600), (0, 59), (30, 300), (1, 2000)])
+def test_the_number_of_units_brings_the_bound_as_near_as_it_says(wrong, n):
     from theorylens.generalization import clopper_pearson, kl_inverse
 
+    error = wrong / n
+    for bound, exact in ((kl_inverse(error, math.log(20) / n), True), (clopper_pearson(wrong, n, 0.05), False)):
+        target = error + (bound - error) / 2
+        units = units_for(error, bound, n, target)
+        if exact:
+            assert kl_inverse(error, math.log(20) / units) == pytest.approx(target, rel=1e-9)
+        else:
+            whole = math.ceil(units)
+            reached = clopper_pearson(round(error * whole), whole, 0.05)
+            assert target - 0.15 * (target - error) <= reached <= target + 0.6 / whole
+
+
+def test_the_advice_on_units_halves_the_slack():
     (found,) = [r for r in recommend([certified(0.02, 0.0323, 597)]) if r.id == "more_test_units"]
-    units = found.change.values["units"]
-    target = 0.02 + (0.0323 - 0.02) / 2
-    assert found.effect.values["target"] == pytest.approx(target)
-    assert kl_inverse(0.02, math.log(20) / units) <= target * (1 + 1e-9)
-    assert kl_inverse(0.02, math.log(20) / (units - 1)) > target * (1 - 1e-9)
-    assert clopper_pearson(round(0.02 * units), units, 0.05) <= target
-    assert units_for(0.0, 0.05, 0.05) == pytest.approx(math.log(20) / -math.log(0.95))
-    with pytest.raises(ValueError, match=r"lie in \[0, 1\)"):
-        units_for(0.9, 0.2, 0.05)
+    assert found.effect.values == {"bound": 0.0323, "target": pytest.approx(0.02615)}
+    assert found.change.values["n"] == 597
+    assert found.change.values["units"] == math.ceil(units_for(0.02, 0.0323, 597, 0.02615))
+    with pytest.raises(ValueError, match="error < target < bound"):
+        units_for(0.02, 0.03, 597, 0.04)
 
 
 def test_the_price_of_comparisons_is_that_of_the_logarithm():
@@ -224,6 +234,7 @@ def test_effects_of_training_are_computed_from_their_evidence():
 def test_findings_against_are_told():
     (longer,) = [r for r in recommend([falling(), gap(0.0, 0.01, -0.01, 0.02)]) if r.id == "train_longer"]
     assert [e.code for e in longer.contradicts] == ["TL104"]
+    differ = done("TL505", verdict=Verdict.FAILS)
     (shift,) = [r for r in recommend([differ, gap(0.0, 0.01, -0.01, 0.02)]) if r.id == "find_the_shift"]
     assert [e.code for e in shift.contradicts] == ["TL104"]
     (shift,) = [r for r in recommend([differ, gap(0.0, 0.1, 0.05, 0.2)]) if r.id == "find_the_shift"]
