@@ -74,10 +74,10 @@ def test_the_judge_of_eigenvalues(value, others, verdict, said):
         ([9.0], number(-1, trouble=LATE), None, StepRule(), "The smallest eigenvalue did not converge"),
         ([9.0], number(0), None, StepRule(), "Nothing is known about the learning rate"),
         ([9.0], number(0), None, StepRule(lr=0.1, plain=False), "does not apply to an optimiser that rescales"),
-        ([9.0], number(0), None, StepRule(lr=0.1), "is below the stability limit 20"),
-        ([20.5], number(0), None, StepRule(lr=0.1), "is at the stability limit 20"),
-        ([25.0], number(0), None, StepRule(lr=0.1), "is above the stability limit 20"),
-        ([25.0], number(0), None, StepRule(lr=0.1, momentum=0.9), "is below the stability limit 38"),
+        ([9.0], number(0), None, StepRule(lr=0.1), "0.45 of the stability limit 20"),
+        ([20.5], number(0), None, StepRule(lr=0.1), "rate: at the edge of stability"),
+        ([25.0], number(0), None, StepRule(lr=0.1), "1.2 times the stability limit 20"),
+        ([25.0], number(0), None, StepRule(lr=0.1, momentum=0.9), "0.66 of the stability limit 38"),
     ],
 )
 def test_the_reading_of_eigenvalues(values, low, classes, rule, said):
@@ -106,7 +106,10 @@ def test_the_judge_of_critical_points(at, verdict, said):
 @pytest.mark.parametrize(
     ("at", "said"),
     [
-        (point(0.5, initial=2.0), "No: the gradient has norm 0.5, 0.25 of that before training"),
+        (
+            point(0.5, initial=2.0),
+            "No, not even to first order: the gradient has norm 0.5, 0.25 of that before training",
+        ),
         (point(0.001), "Yes, to first order: the gradient has norm 0.001, 0.001 in units"),
         (point(0.5), "for every tolerance from 0.5 up"),
         (point(0.5, low=-2), "is at least 8"),

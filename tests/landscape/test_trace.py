@@ -91,6 +91,7 @@ def test_refusals(quadratic):
 
 
 def number(value, error=None):
+    value = float(value)
     if error is None:
         return Estimate(value=value, uncertainty=Exact())
     return Estimate(
@@ -108,7 +109,7 @@ UNKNOWN = Estimate(value=5.0, uncertainty=Unknown(why=WHY))
         (number(2.0), {"init": number(8.0)}, Verdict.DESCRIPTIVE, "2, 0.25 times", "made the loss flatter"),
         (number(8.0, 3), {"init": number(6.0, 1)}, Verdict.INCONCLUSIVE, "no other than before", "what was learnt"),
         (number(8.0), {"init": number(8.00001)}, Verdict.INCONCLUSIVE, "no other than before", "what was learnt"),
-        (number(8.0), {"init": number(2.0), "shuffled": number(9.0, 2)}, Verdict.INCONCLUSIVE, "shuffled", "the labels"),
+        (number(8.0), {"init": number(2), "shuffled": number(9, 2)}, Verdict.INCONCLUSIVE, "shuffled", "the labels"),
         (number(8.0), {}, Verdict.DESCRIPTIVE, "trace 8", "Nothing to compare it with"),
         (number(8.0), {"init": number(-2.0)}, Verdict.DESCRIPTIVE, "trace 8", "sharper"),
         (UNKNOWN, {"init": number(5.0)}, Verdict.INCONCLUSIVE, "not compared: for a test", "they are not compared"),

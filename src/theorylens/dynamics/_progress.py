@@ -242,7 +242,7 @@ def _table(power: Slope, rate: Slope, turned: Turning | None) -> Table:
         label=Message("TL601.table", "Slopes of the log loss over the last half of training"),
         columns=(
             Message("TL601.table.what", "slope"), Message("TL601.table.value", "value"),
-            Message("TL601.table.lower", "from"), Message("TL601.table.upper", "to"),
+            Message("TL601.table.lower", "lower end"), Message("TL601.table.upper", "upper end"),
         ),
         rows=tuple(rows),
     )  # fmt: skip

@@ -73,7 +73,7 @@ def read(point: CriticalPoint) -> Message:
 
 def _gradient(point: CriticalPoint) -> Message:
     rest = point.place is not Place.SLOPE
-    answer = Message("TL303.yes", "Yes, to first order") if rest else Message("TL303.no", "No")
+    answer = Message("TL303.yes", "Yes, to first order") if rest else Message("TL303.no", "No, not even to first order")
     start = point.initial_gradient_norm
     if start is None or start == 0:
         text = "{answer}: the gradient has norm {norm:.3g}, {relative:.2g} in units of loss over weights."

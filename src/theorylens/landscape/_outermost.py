@@ -114,17 +114,24 @@ def _edge(top: float, rule: StepRule) -> Message:
         return Message("TL301.rescaled", text)
     if rule.limit is None:
         return Message("TL301.no_lr", "Nothing is known about the learning rate, so no limit 2/lr is drawn.")
-    share = top / rule.limit
-    place = Message("TL301.edge.below", "below")
-    if share > 1 + EDGE:
-        place = Message("TL301.edge.above", "above")
-    elif share >= 1 - EDGE:
-        place = Message("TL301.edge.at", "at")
+    values = {"share": top / rule.limit, "limit": rule.limit}
+    if values["share"] > 1 + EDGE:
+        text = (
+            "The largest is {share:.2g} times the stability limit {limit:.3g} of full-batch steps at the last "
+            "learning rate: above it."
+        )
+        return Message("TL301.edge.above", text, **values)
+    if values["share"] >= 1 - EDGE:
+        text = (
+            "The largest is {share:.2g} of the stability limit {limit:.3g} of full-batch steps at the last learning "
+            "rate: at the edge of stability."
+        )
+        return Message("TL301.edge.at", text, **values)
     text = (
-        "The largest is {place} the stability limit {limit:.3g} of full-batch steps at the last learning rate "
-        "({share:.2g} of it)."
+        "The largest is {share:.2g} of the stability limit {limit:.3g} of full-batch steps at the last learning "
+        "rate: below it."
     )
-    return Message("TL301.edge", text, place=place, limit=rule.limit, share=share)
+    return Message("TL301.edge.below", text, **values)
 
 
 def wanted(classes: int | None) -> int:

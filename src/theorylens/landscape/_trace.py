@@ -133,9 +133,11 @@ def _beside(found: Estimate, others: dict[str, Estimate]) -> Message:
     if noise is not None and _alike(found, noise):
         text = "It is no other than after training on shuffled labels, so it says nothing about the labels."
         return Message("TL302.equal_shuffled", text)
-    change = Message("TL302.sharper", "sharper") if found.value > start.value else Message("TL302.flatter", "flatter")
-    text = "Training made the loss {change} on average; flatness alone does not explain generalisation."
-    return Message("TL302.changed", text, change=change)
+    if found.value > start.value:
+        text = "Training made the loss sharper on average; sharpness alone does not explain generalisation."
+        return Message("TL302.sharper", text)
+    text = "Training made the loss flatter on average; flatness alone does not explain generalisation."
+    return Message("TL302.flatter", text)
 
 
 def _cost(subject: Subject, rung: int | None) -> Work:
