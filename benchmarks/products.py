@@ -1,6 +1,7 @@
 """Hessian products and tangent kernels against one gradient and against the contraction of Jacobians."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -68,7 +69,7 @@ def kernels() -> Iterator[Mark]:
     """The full empirical tangent kernel of 50 examples and 10 outputs."""
     torch.manual_seed(0)
     sizes = (64, 512, 512, 512, 10)
-    layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())][:-1]
+    layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())][:-1]
     net, x = nn.Sequential(*layers), torch.randn(50, 64)
     yield compare(
         "tangent kernel, MLP 64-512x3-10, 50 examples", lambda: ntk(net, x), lambda: jacobian_contraction(net, x),
