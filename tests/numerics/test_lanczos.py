@@ -62,6 +62,7 @@ def test_repeated_eigenvalues_are_found_after_a_breakdown(dtype, diagonal, k, wh
     ritz = eigenvalues(DenseOperator(matrix), k, which=which, generator=seeded(3))
     np.testing.assert_allclose(ritz.values, wanted, atol=20 * torch.finfo(dtype).eps)
     assert ritz.converged.all()
+    assert ritz.complete
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -154,12 +155,27 @@ def test_one_value_needs_one_extra_step_at_most_when_the_start_is_an_eigenvector
     assert ritz.values[0] == pytest.approx(3, rel=1e-6)
 
 
+def test_copies_that_one_start_cannot_see_are_not_claimed_to_be_counted():
+    """Softmax regression at uniform predictions: every curvature occurs C - 1 = 9 times."""
+    inputs = torch.randn(500, 20, generator=seeded(), dtype=torch.float64) * torch.linspace(0.2, 2, 20)
+    hessian = torch.kron(torch.eye(10, dtype=torch.float64) / 10 - 0.01, inputs.T @ inputs / 500)
+    truth = np.linalg.eigvalsh(hessian)[::-1]
+    several = eigenvalues(DenseOperator(hessian), 5, generator=seeded(1))
+    assert several.converged.all()
+    assert not several.complete
+    assert np.abs(several.values[:, None] - truth).min(1).max() < 1e-3 * truth[0]
+    outermost = eigenvalues(DenseOperator(hessian), 1, generator=seeded(1))
+    assert outermost.complete
+    assert outermost.values[0] == pytest.approx(truth[0], rel=1e-3)
+
+
 def test_running_out_of_steps_is_said():
     matrix = rotated(np.linspace(0, 1, 300))
     ritz = eigenvalues(DenseOperator(matrix), 3, tolerance=1e-10, max_steps=8, generator=seeded())
     assert ritz.steps == 8
     assert not ritz.converged.any()
     assert not ritz.exhausted
+    assert not ritz.complete
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_the_same_answer():

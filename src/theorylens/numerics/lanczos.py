@@ -3,10 +3,10 @@
 Method   Lanczos, every new direction orthogonalised against the whole basis at least twice; a breakdown restarts in
          the orthogonal complement
 Source   Paige (1972), J. Inst. Maths Applics 10:373; Parlett (1998), The Symmetric Eigenvalue Problem, chapters 11, 13
-Limits   one starting vector sees one copy of a repeated eigenvalue until it breaks down. Without a breakdown
-         (``Ritz.restarts`` is 0) an eigenvalue within about a tenth of the tolerance of another may be counted once:
-         the outermost value of an end is right all the same, the later ones may skip. Repeated outer eigenvalues occur
-         by symmetry, e.g. C - 1 copies under softmax with uniform predictions.
+Limits   one starting vector sees one copy of a repeated eigenvalue until it breaks down. Without a breakdown an
+         eigenvalue within about a tenth of the tolerance of another may be counted once: the outermost value of an end
+         is right all the same, the later ones may skip (``Ritz.complete`` is then False). Repeated outer eigenvalues
+         occur by symmetry, e.g. C - 1 copies under softmax with uniform predictions.
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ class Ritz:
     converged
         Whether the residual is within a tenth of the tolerance times |value|, or at the level of rounding of the
         operator's dtype: then the error is well within the tolerance.
+    complete
+        Whether copies are surely counted: the whole space was searched, a breakdown let the rest be searched, or
+        only the outermost value of an end was asked for. Otherwise the values are eigenvalues and the first of each end
+        is the outermost, but a copy (or one within a tenth of the tolerance) may be missing between them.
     vectors
         Shape (k, size) in the operator's dtype, unit length, when asked for.
     steps, products, restarts
@@ -66,6 +70,7 @@ class Ritz:
     residuals: Floats
     errors: Floats
     converged: NDArray[np.bool_]
+    complete: bool
     vectors: Float[Tensor, "k p"] | None
     steps: int
     products: int
@@ -166,16 +171,20 @@ class _Ends:
     def report(self, basis: Basis, *, vectors: bool, products: int) -> Ritz:
         ritz = basis.ritz()
         chosen = self.wanted(ritz.values)
+        converged = self._within(ritz, basis)[chosen]
+        whole = basis.steps == basis.size
+        searched = max(self.top, self.bottom) == 1 or (basis.restarts > 0 and self._complete(ritz.values, basis))
         return Ritz(
             values=ritz.values[chosen],
             residuals=ritz.residuals[chosen],
             errors=ritz.errors[chosen],
-            converged=self._within(ritz, basis)[chosen],
+            converged=converged,
+            complete=whole or bool(converged.all() and searched),
             vectors=basis.vectors(chosen) if vectors else None,
             steps=basis.steps,
             products=products,
             restarts=basis.restarts,
-            exhausted=basis.steps == basis.size,
+            exhausted=whole,
             asymmetry=basis.asymmetry,
         )
 
