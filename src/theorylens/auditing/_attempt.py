@@ -37,7 +37,7 @@ def attempt(p: Probe, run: Run, fresh: bool) -> Outcome:
         return Skipped(about=p.about, reason=reason)
     if p.code not in run.plan.rungs:
         need = run.plan.seconds.get(p.code, 0.0)
-        text = "does not fit into the budget: it needs about {seconds:.0f} s more; raise --budget"
+        text = "does not fit into the budget: it needs about {seconds:.0f} s; raise --budget"
         return Skipped(about=p.about, reason=Message("skip.budget", text, seconds=max(need, 1.0)))
     rung = run.plan.rungs[p.code] or None
     given = {k: v for k, v in run.options.items() if k in inspect.signature(p.run).parameters}
