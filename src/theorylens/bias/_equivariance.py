@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from theorylens.numerics.binomial import clopper_pearson_interval
-from theorylens.numerics.memory import fitting
 from theorylens.numerics.counting import count
+from theorylens.numerics.memory import fitting
 from theorylens.results import Estimate, Message, Statistical
 
 from ._receptive_field import FieldLayer, follow

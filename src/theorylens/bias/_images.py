@@ -1,4 +1,4 @@
-"""The images inside a batch of any shape, and the network as a function of them alone."""
+"""The inputs inside a batch of any shape: images, rows of numbers, and the network as a function of images alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch.utils import _pytree as pytree
 from theorylens.core import Subject, UnsuitableError
 from theorylens.numerics.memory import to_device
 from theorylens.results import Message
+
+WIDEST = 1 << 18  # numbers per input; 1,000 of them in double precision are 2 GiB
 
 
 def images_of(subject: Subject, role: str, rows: Sequence[int] | Tensor, code: str) -> Tensor:
@@ -41,6 +43,17 @@ def scores_of(subject: Subject, role: str) -> Callable[[Tensor], Tensor]:
         return outputs
 
     return run
+
+
+def inputs_of(subject: Subject, role: str, limit: int) -> Tensor | None:
+    """Inputs of ``split(role).subset(limit)`` with the row first; None unless they are one array of real numbers."""
+    split = subject.split(role)
+    batch = split.take(split.subset(limit))
+    first = batch[0] if isinstance(batch, tuple | list) and len(batch) > 1 else batch
+    leaves = [x for x in pytree.tree_leaves(first) if isinstance(x, Tensor)]
+    if len(leaves) != 1 or not leaves[0].is_floating_point() or leaves[0][0].numel() > WIDEST:
+        return None
+    return leaves[0]
 
 
 def _image_leaves(batch: Any) -> list[Tensor]:
