@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from .counting import count
 from .graph import differentiable_once, graph_bytes
 from .memory import Batch, fitting, is_out_of_memory, rows, to_device
 from .second import NoSecondDerivativeError, second_derivatives
-from .counting import count
 
 LossSum = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 """``(model, batch) -> (weighted sum of the losses, sum of the weights)``, both scalar tensors."""

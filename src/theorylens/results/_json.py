@@ -182,9 +182,7 @@ def outcome_view(outcome: _outcome.Outcome, arrays: Arrays | None = None) -> dic
             }  # fmt: skip
 
 
-def outcome_from_view(
-    view: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None
-) -> _outcome.Outcome:
+def outcome_from_view(view: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]] | None = None) -> _outcome.Outcome:
     """The inverse of `outcome_view`."""
     about = _outcome.About(code=view["code"], name=view["probe"], question=view["question"])
     match view["outcome"]:

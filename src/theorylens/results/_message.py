@@ -87,7 +87,7 @@ class _Formatter(string.Formatter):
                 shown = "\N{MINUS SIGN}" + shown[1:]
         return shown
 
-    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:  # noqa: ARG002
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
         # Only plain names: a translated template must not reach into attributes of a value.
         if field_name not in kwargs:
             raise KeyError(field_name)
