@@ -140,6 +140,7 @@ def test_outputs_alone_are_enough_for_scores():
     assert s.has("test")
     assert not s.has("model")
     assert torch.equal(s.scores("test").errors, (logits.argmax(1) != Y[:20]).double())
+    assert controls(s, lambda other: Estimate(value=1.0, uncertainty=Exact())) == ()
     with pytest.raises(RefusedError, match="outputs only and no model"):
         s.net  # noqa: B018
 

@@ -14,7 +14,9 @@ def controls(subject: Subject, compute: Callable[[Subject], Estimate]) -> tuple[
 
     ``compute`` must draw its random numbers the same way for each, so that only the network differs.
     """
-    found = []
+    found: list[Control] = []
+    if subject.model is None:
+        return ()  # nothing to re-initialise
     if (start := subject.initial()) is not None:
         with start.subject.studied():
             found.append(Control(role="init", name=start.name, estimate=compute(start.subject)))

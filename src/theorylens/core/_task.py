@@ -179,8 +179,9 @@ def zero_one(outputs: Any, targets: Any) -> Tensor:
     if outputs.numel() == targets.numel():  # one logit
         flipped: Tensor = (outputs.reshape(targets.shape) > 0) != (targets > 0.5)
         return flipped.float()
-    wrong: Tensor = outputs.argmax(_class_axis(outputs, targets)) != targets
-    return wrong.float() * (targets != -100).float()
+    guess = outputs.argmax(_class_axis(outputs, targets))
+    wrong: Tensor = (guess != targets) & (targets != -100)
+    return wrong.float()
 
 
 def _mean_over_outputs(loss: Callable[..., Tensor]) -> PerExample:
