@@ -1,3 +1,16 @@
-"""frontier."""
+"""What does young theory predict about this network, and does the measurement agree?
 
-PROBES: tuple[object, ...] = ()
+`mean_field` is the theory of wide random networks as numbers; the probe puts it beside the gradients of the network in
+hand, and says where the theory does not apply.
+"""
+
+from ._layer_signals import LayerSignal, layer_signals
+from ._mean_field import ACTIVATIONS, MeanField, NoFixedPointError, chi, mean_field
+from ._signal_propagation import probe_signal_propagation
+
+PROBES = (probe_signal_propagation,)
+
+__all__ = [
+    "ACTIVATIONS", "PROBES", "LayerSignal", "MeanField", "NoFixedPointError", "chi", "layer_signals", "mean_field",
+    "probe_signal_propagation",
+]  # fmt: skip

@@ -61,17 +61,20 @@ def judge(found: Estimate, n: int, init: Estimate | None, start: Message | None)
     values: dict[str, float | int | Message] = {"value": found.value, "n": n, "init": init.value, "start": start}
     if found.lower <= init.upper and init.lower <= found.upper:
         text = (
-            "About {value:.1f} of {n:d} directions; at {start} it was {init:.1f}, not told apart: training did not "
-            "visibly change how many directions are learnt."
+            "About {value:.1f} of {n:d} directions; before training ({start}) it was {init:.1f}, not told apart: "
+            "training did not visibly change how many directions are learnt."
         )
         return Verdict.DESCRIPTIVE, reason, Message("TL402.same", text, **values)
     if found.value < init.value:
         text = (
-            "About {value:.1f} of {n:d} directions, fewer than the {init:.1f} at {start}: training concentrated the "
-            "tangent kernel."
+            "About {value:.1f} of {n:d} directions, fewer than the {init:.1f} before training ({start}): training "
+            "concentrated the tangent kernel."
         )
         return Verdict.DESCRIPTIVE, reason, Message("TL402.fewer", text, **values)
-    text = "About {value:.1f} of {n:d} directions, more than the {init:.1f} at {start}: training spread the kernel."
+    text = (
+        "About {value:.1f} of {n:d} directions, more than the {init:.1f} before training ({start}): training spread "
+        "the kernel."
+    )
     return Verdict.DESCRIPTIVE, reason, Message("TL402.more", text, **values)
 
 
