@@ -126,10 +126,22 @@ def layer(interior: float | None) -> LayerShift:
     ],
 )
 def test_the_reading_names_control_and_border(control: Estimate | None, last: LayerShift | None, ids: set[str]) -> None:
-    verdict, reason, reading = judge(estimated(0.1, 0.07, 0.14), control, last)
+    verdict, reason, reading = judge(estimated(0.1, 0.07, 0.14), control, last, 10)
     assert verdict is Verdict.DESCRIPTIVE
     assert reason.render() == "a shift by one pixel changes 10.0\N{NO-BREAK SPACE}% of the decisions"
     assert {m.id for m in reading.values.values() if isinstance(m, Message)} == ids
+
+
+def test_a_network_that_knows_one_answer_is_inconclusive() -> None:
+    verdict, reason, _ = judge(estimated(0.0, 0.0, 0.01), None, None, 1)
+    assert verdict is Verdict.INCONCLUSIVE
+    assert reason.id == "TL501.one_class"
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    with torch.no_grad():
+        model[1].bias.copy_(torch.tensor([100.0, 0, 0]))
+    x = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    constant = Subject(model=model, loss="cross_entropy", train=(x, torch.arange(20) % 3))
+    assert probe_equivariance(constant).verdict is Verdict.INCONCLUSIVE
 
 
 def test_the_probe_counts_what_a_loop_over_images_counts(subject: Subject) -> None:

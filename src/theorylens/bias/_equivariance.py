@@ -100,11 +100,12 @@ def changed_decisions(
     model: Run, images: Float[Tensor, "n c h w"], shifts: Sequence[tuple[int, int]], fill: str = "edge"
 ) -> Bool[Tensor, "shifts n"]:
     """Which decisions each of ``shifts`` changes: one row per shift, one column per image."""
-    before = _decisions(model, images)
-    return torch.stack([_decisions(model, shifted(images, *shift, fill)) != before for shift in shifts])
+    before = decisions(model, images)
+    return torch.stack([decisions(model, shifted(images, *shift, fill)) != before for shift in shifts])
 
 
-def _decisions(model: Run, images: Tensor) -> Tensor:
+def decisions(model: Run, images: Tensor) -> Tensor:
+    """The class that ``model`` gives each image: the largest score, or the sign of a single one."""
     decided = []
     with torch.no_grad():
         for batch in torch.split(images, BATCH):

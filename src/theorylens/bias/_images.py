@@ -50,8 +50,8 @@ def inputs_of(subject: Subject, role: str, limit: int) -> Tensor | None:
     split = subject.split(role)
     batch = split.take(split.subset(limit))
     first = batch[0] if isinstance(batch, tuple | list) and len(batch) > 1 else batch
-    leaves = [x for x in pytree.tree_leaves(first) if isinstance(x, Tensor)]
-    if len(leaves) != 1 or not leaves[0].is_floating_point() or leaves[0][0].numel() > WIDEST:
+    leaves = [x for x in pytree.tree_leaves(first) if isinstance(x, Tensor) and x.is_floating_point()]
+    if len(leaves) != 1 or leaves[0][0].numel() > WIDEST:
         return None
     return leaves[0]
 

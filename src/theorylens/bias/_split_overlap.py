@@ -50,8 +50,8 @@ def judge(
         text = "{count} of {n} {first} inputs are also {second} inputs"
         reason = Message("TL504.shared", text, count=count, n=n, first=first, second=second)
         text = (
-            "Yes: {count} of {n} {first} inputs are also {second} inputs, so the {first} error reads low and no certificate"
-            " from it is valid until they are removed. {close}"
+            "Yes: {count} of {n} {first} inputs are also {second} inputs, so the {first} error reads low and no"
+            " certificate from it is valid until they are removed. {close}"
         )
         reading = Message("TL504.reading_shared", text, count=count, n=n, first=first, second=second, close=close)
         return Verdict.FAILS, reason, reading
@@ -59,8 +59,8 @@ def judge(
         text = "{rows} inputs and {units} units are shared between other pairs of splits"
         reason = Message("TL504.elsewhere", text, rows=elsewhere, units=units)
         text = (
-            "Yes: no {first} input is a {second} input, but {rows} inputs are shared between other splits and {units} units"
-            " occur in two splits. {close}"
+            "Yes: no {first} input is a {second} input, but {rows} inputs are shared between other splits and"
+            " {units} units occur in two splits. {close}"
         )
         reading = Message(
             "TL504.reading_elsewhere", text, first=first, second=second, rows=elsewhere, units=units, close=close

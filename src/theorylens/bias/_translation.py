@@ -9,7 +9,7 @@ from torch import Tensor
 from theorylens.core import Need, Subject, UnsuitableError, Work, controls, probe
 from theorylens.results import Assumption, Cell, Estimate, Kind, Matrix, Message, Result, Status, Table, Verdict
 
-from ._equivariance import LayerShift, changed_decisions, disagreement, equivariance_error
+from ._equivariance import LayerShift, changed_decisions, decisions, disagreement, equivariance_error
 from ._images import images_of, role_of, scores_of
 
 ROWS = 500
@@ -20,9 +20,15 @@ ONE_PIXEL = ((-1, 0), (1, 0), (0, -1), (0, 1))
 ROUNDING = 1e-4  # relative: below it features move with their input as far as single precision can say
 
 
-def judge(estimate: Estimate, control: Estimate | None, last: LayerShift | None) -> tuple[Verdict, Message, Message]:
-    """Verdict, reason and reading for the share of decisions a one-pixel shift changes."""
+def judge(
+    estimate: Estimate, control: Estimate | None, last: LayerShift | None, decided: int
+) -> tuple[Verdict, Message, Message]:
+    """Verdict, reason and reading for the share of decisions a shift changes; ``decided`` counts the classes given."""
     share = estimate.value
+    if decided == 1:
+        text = "the network gives all images one class, which no shift can change"
+        reason = Message("TL501.one_class", text)
+        return Verdict.INCONCLUSIVE, reason, reason
     reason = Message("TL501.found", "a shift by one pixel changes {share:.1%} of the decisions", share=share)
     if control is None:
         beside = Message("TL501.alone", "There is no untrained network to compare with.")
@@ -98,8 +104,9 @@ def probe_equivariance(subject: Subject, *, rows: int = ROWS, fill: str = "edge"
 
     estimate, beside = headline(subject), controls(subject, headline)
     layers = equivariance_error(subject.net, images[:FEATURE_ROWS], fill=fill, run=scores_of(subject, role))
+    decided = len(decisions(scores_of(subject, role), images).unique())  # type: ignore[no-untyped-call]
     start = next((c.estimate for c in beside if c.role == "init"), None)
-    verdict, reason, reading = judge(estimate, start, layers[-1] if layers else None)
+    verdict, reason, reading = judge(estimate, start, layers[-1] if layers else None, decided)
     return Result(
         estimate=estimate,
         kind=Kind.DESCRIPTION,

@@ -91,7 +91,7 @@ def _networks(subject: Subject) -> int:
 
 
 def _work(subject: Subject, rung: int | None) -> Work:
-    if not subject.roles:
+    if subject.model is None or not subject.roles:
         return Work()
     role = _role(subject)
     layers, n = depth(subject, role, LAYERS), min(ROWS, len(subject.split(role)))
