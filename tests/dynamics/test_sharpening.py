@@ -43,9 +43,13 @@ def test_steps_are_spread_with_both_ends():
 
 
 def test_a_course_needs_more_than_the_errors():
-    assert course(number(1, 0.1), number(2, 0.1)) is Course.SHARPENED
-    assert course(number(2, 0.1), number(1, 0.1)) is Course.FLATTENED
-    assert course(number(1, 0.6), number(2, 0.6)) is Course.LEVEL
+    assert course([number(1, 0.1), number(2, 0.1)]) is Course.SHARPENED
+    assert course([number(2, 0.1), number(1, 0.1)]) is Course.FLATTENED
+    assert course([number(1, 0.6), number(2, 0.6)]) is Course.LEVEL
+    assert course([number(2), number(4), number(1)]) is Course.PEAKED
+    assert course([number(2), number(4, 1.5), number(1)]) is Course.FLATTENED
+    assert course([number(2), number(2.9), number(1)]) is Course.FLATTENED
+    assert course([number(-2), number(1), number(-1)]) is Course.PEAKED
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,12 @@ def test_a_course_needs_more_than_the_errors():
         ({0: number(9), 9: number(6)}, StepRule(lr=0.4), Verdict.DESCRIPTIVE, "fell from 9 to 6, above the stability"),
         ({0: number(1), 9: number(3)}, StepRule(), Verdict.DESCRIPTIVE, "; no stability limit to compare with"),
         ({0: number(3, 1), 9: number(3)}, StepRule(), Verdict.INCONCLUSIVE, "stayed level, 3 and 3"),
+        (
+            {0: number(1), 4: number(8), 9: number(2)},
+            StepRule(lr=0.4),
+            Verdict.DESCRIPTIVE,
+            "rose from 1 to 8 at step 4 and fell to 2, below",
+        ),
         ({5: number(3)}, StepRule(), Verdict.INCONCLUSIVE, "one checkpoint shows no course"),
         ({0: number(1, trouble=WHY), 9: number(3)}, StepRule(), Verdict.INCONCLUSIVE, "no answer yet: for a test"),
     ],
@@ -78,6 +88,7 @@ def test_the_judge(found, rule, verdict, said):
         ({0: number(1), 9: number(9)}, StepRule(lr=0.4, momentum=0.9), "ends at 0.95 of the limit 9.5"),
         ({0: number(1), 9: number(9)}, StepRule(lr=0.1, plain=False), "rescaled Hessian, so none is drawn"),
         ({0: number(1), 9: number(9)}, StepRule(), "learning rate is not known"),
+        ({0: number(1), 4: number(8), 9: number(2)}, StepRule(), "For a while: the loss was sharpest in between"),
         ({9: number(9)}, StepRule(), "Unknown: a single checkpoint"),
     ],
 )

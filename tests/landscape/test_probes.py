@@ -33,7 +33,7 @@ def found(*values, error=0.0, trouble=None):
     values = np.array(values, dtype=float)
     return Eigenvalues(
         values=values, residuals=np.full_like(values, error), errors=np.full_like(values, error),
-        converged=np.full(len(values), trouble is None), products=1, parameters=10, trouble=trouble,
+        converged=np.full(len(values), trouble is None), complete=True, products=1, parameters=10, trouble=trouble,
     )  # fmt: skip
 
 

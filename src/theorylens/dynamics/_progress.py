@@ -202,7 +202,7 @@ def _assumptions(power: Slope) -> tuple[Assumption, ...]:
         evidence=Message(
             "TL601.assume.enough.evidence",
             "{points} records, correlation {correlation:.2f} from one to the next; simulated coverage of 95 % "
-            "intervals falls to 88 % with 12 records at 0.9",
+            "intervals falls to 91 % with 12 records at 0.9",
             points=power.points, correlation=power.correlation,
         ),
     )  # fmt: skip

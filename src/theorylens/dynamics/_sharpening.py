@@ -10,7 +10,7 @@ Breaks   small batches keep the sharpness below the limit; Adam has a limit on a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import numpy as np
@@ -36,8 +36,9 @@ from theorylens.results import (
 ROWS = 512  # training rows the sharpness is taken over, the same at every checkpoint
 CHECKPOINTS = 6  # at most, spread over training
 TOLERANCE = 1e-2
+PEAK = 1.5  # a sharpness this many times that of both ends is a peak
 EDGE = 0.1  # within this share of the limit the sharpness is at it; measured hovering is within 2 %
-PRODUCTS = 25  # per checkpoint, as seen on small networks
+PRODUCTS = 15  # per checkpoint, as seen on small networks
 REFERENCES = (
     "Cohen, Kaur, Li, Kolter, Talwalkar (2021). Gradient descent on neural networks typically occurs at the edge of "
     "stability. ICLR.",
@@ -50,6 +51,7 @@ REFERENCES = (
 class Course(Enum):
     """How the sharpness went from the first to the last checkpoint, beyond the residuals."""
 
+    PEAKED = "peaked"
     SHARPENED = "sharpened"
     FLATTENED = "flattened"
     LEVEL = "level"
@@ -96,8 +98,11 @@ def spread(steps: list[int], most: int = CHECKPOINTS) -> list[int]:
     return [ordered[i] for i in places]
 
 
-def course(first: Estimate, last: Estimate) -> Course:
-    """Whether the last sharpness lies beyond the first, limits counted."""
+def course(found: Sequence[Estimate]) -> Course:
+    """Whether a sharpness in between lies above both ends by more than half, else where the last lies to the first."""
+    first, last, highest = found[0], found[-1], max(found, key=lambda e: e.value)
+    if highest.lower > PEAK * max(first.upper, last.upper, 0.0):
+        return Course.PEAKED
     if last.lower > first.upper:
         return Course.SHARPENED
     return Course.FLATTENED if last.upper < first.lower else Course.LEVEL
@@ -113,15 +118,19 @@ def judge(found: Mapping[int, Estimate], rule: StepRule) -> tuple[Verdict, Messa
     if len(steps) < 2:
         text = "one checkpoint shows no course; keep checkpoints along training"
         return Verdict.INCONCLUSIVE, Message("TL602.single", text)
+    went = course([found[s] for s in steps])
+    place = _place(last.value, rule)
+    if went is Course.PEAKED:
+        top = max(steps, key=lambda step: found[step].value)
+        text = "sharpness rose from {first:.3g} to {top:.3g} at step {step} and fell to {last:.3g}{place}"
+        values = {"first": first.value, "last": last.value, "top": found[top].value, "step": top}
+        return Verdict.DESCRIPTIVE, Message("TL602.peaked", text, place=place, **values)
     texts = {
         Course.SHARPENED: "sharpness rose from {first:.3g} to {last:.3g}{place}",
         Course.FLATTENED: "sharpness fell from {first:.3g} to {last:.3g}{place}",
         Course.LEVEL: "sharpness stayed level, {first:.3g} and {last:.3g}{place}",
     }
-    went = course(first, last)
-    said = Message(
-        f"TL602.{went.value}", texts[went], first=first.value, last=last.value, place=_place(last.value, rule)
-    )
+    said = Message(f"TL602.{went.value}", texts[went], first=first.value, last=last.value, place=place)
     return (Verdict.INCONCLUSIVE if went is Course.LEVEL else Verdict.DESCRIPTIVE), said
 
 
@@ -141,8 +150,11 @@ def read(found: Mapping[int, Estimate], rule: StepRule) -> Message:
     steps = sorted(found)
     if len(steps) < 2:
         return Message("TL602.single_reading", "Unknown: a single checkpoint shows no course.")
-    went = course(found[steps[0]], found[steps[-1]])
+    went = course([found[s] for s in steps])
     answers = {
+        Course.PEAKED: Message(
+            "TL602.for_a_while", "For a while: the loss was sharpest in between, and bends less now."
+        ),
         Course.SHARPENED: Message("TL602.yes", "Yes: the loss bends more sharply at the end than at the start."),
         Course.FLATTENED: Message("TL602.no", "No: the loss bends less at the end than at the start."),
         Course.LEVEL: Message("TL602.level_reading", "No change of sharpness exceeds the error of its computation."),

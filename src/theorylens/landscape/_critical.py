@@ -24,7 +24,7 @@ from theorylens.results import (
 )
 
 from ._curvature import Ends
-from ._outermost import ROWS, TOLERANCE, network_ends, products, wanted
+from ._outermost import ROWS, TOLERANCE, network_ends, products
 from ._stationarity import CriticalPoint, Place, describe, gradient_norm
 
 REFERENCES = (
@@ -109,7 +109,7 @@ def _cost(subject: Subject, rung: int | None) -> Work:
     del rung
     n = len(subject.split("train"))
     rows, runs = min(ROWS, n), 3 if subject.shuffled is not None else 2
-    hvps = products(subject, wanted(subject.classes)) * rows
+    hvps = products(subject) * rows
     return Work(forwards=n * runs, gradients=n * runs + 2 * rows, hvps=hvps)
 
 

@@ -44,6 +44,9 @@ class Eigenvalues:
         The tighter bound min(residual, residual² / gap), with the gap to the other values found.
     converged
         Per value, whether its error is within the tolerance.
+    complete
+        Whether copies are surely counted. Otherwise each end's first value is the outermost, but a copy of an
+        eigenvalue (or one within a tenth of the tolerance of it) may be missing between the later ones.
     products, parameters
         Hessian-vector products taken; dimension of the Hessian.
     trouble
@@ -54,6 +57,7 @@ class Eigenvalues:
     residuals: Floats
     errors: Floats
     converged: NDArray[np.bool_]
+    complete: bool
     products: int
     parameters: int
     trouble: Message | None
@@ -88,7 +92,7 @@ def eigenvalues(
 ) -> Eigenvalues:
     """The ``k`` largest (``"LA"``), smallest (``"SA"``) or outermost (``"BE"``) eigenvalues of the Hessian of a loss.
 
-    Distinct ones for certain: of an eigenvalue that is repeated exactly, later copies may be missed.
+    Distinct ones for certain: of an eigenvalue that is repeated, later copies may be missed (``complete`` tells).
 
     Parameters
     ----------
@@ -154,6 +158,7 @@ def hessian_eigenvalues(
     values = ritz.values if below is None else below - ritz.values
     return Eigenvalues(
         values=values, residuals=ritz.residuals, errors=ritz.errors, converged=ritz.converged,
+        complete=ritz.complete,
         products=ritz.products, parameters=goal.size, trouble=_trouble(ritz, k),
     )  # fmt: skip
 

@@ -24,9 +24,10 @@ from theorylens.results import (
 from ._curvature import NEGLIGIBLE, Ends, subject_ends
 from ._stability import StepRule, step_rule
 
-ROWS = 1024  # training rows the loss is taken over; the C - 1 outliers need some rows of each class
+ROWS = 512  # training rows the loss is taken over; the C - 1 outliers need some rows of each class
 TOLERANCE = 1e-2  # share of its value an eigenvalue may be off: the controls differ by more or say nothing
 LEAST, MOST = 5, 20  # largest eigenvalues looked for: one per class if the classes are neither few nor many
+CONTROL_PRODUCTS = 70  # before training no eigenvalue stands apart, so few values take many steps
 GAP = 1.5  # an eigenvalue this many times the next one stands apart from the bulk
 EDGE = 0.1  # within this share of the stability limit the sharpness is at it
 REFERENCES = (
@@ -144,21 +145,23 @@ def network_ends(subject: Subject, rows: int) -> Ends:
     return subject_ends(subject, k=wanted(subject.classes), rows=rows, tolerance=TOLERANCE)
 
 
-def products(subject: Subject, k: int) -> int:
-    """Products that both searches take, as seen on small networks; no more than two per parameter."""
-    size = sum(p.numel() for p in subject.net.parameters() if p.requires_grad)
-    return min(20 + 6 * k, 2 * size)
+def products(subject: Subject) -> int:
+    """Products that both searches on the trained network take, as seen on small networks."""
+    return min(20 + 3 * wanted(subject.classes), 2 * _size(subject))
+
+
+def _size(subject: Subject) -> int:
+    return sum(p.numel() for p in subject.net.parameters() if p.requires_grad)
 
 
 def _cost(subject: Subject, rung: int | None) -> Work:
     del rung
     rows = min(ROWS, len(subject.split("train")))
-    size = sum(p.numel() for p in subject.net.parameters() if p.requires_grad)
     runs = 2 if subject.shuffled is not None else 1
-    taken = products(subject, wanted(subject.classes)) + runs * products(subject, LEAST)
+    taken = products(subject) + runs * min(CONTROL_PRODUCTS, 2 * _size(subject))
     # Two passes of orthogonalisation against the whole basis, in each of two searches.
-    flops = 2.0 * size * taken**2 / (1 + runs)
-    return Work(gradients=2 * rows * (1 + runs), hvps=taken * rows, flops=flops)
+    flops = 2.0 * _size(subject) * taken**2 / (1 + runs)
+    return Work(forwards=rows * (1 + runs), gradients=2 * rows * (1 + runs), hvps=taken * rows, flops=flops)
 
 
 @probe(code="TL301", needs={Need.MODEL, Need.TRAIN}, cost=_cost, name="landscape.eigenvalues")
@@ -188,7 +191,7 @@ def probe_eigenvalues(subject: Subject, *, rng: torch.Generator, rows: int = ROW
         verdict=verdict,
         reason=reason,
         reading=read(ends.top.values.tolist(), low, subject.classes, rule),
-        assumptions=_assumptions(used, len(subject.split("train")), rule),
+        assumptions=_assumptions(used, len(subject.split("train")), rule, ends.top.complete),
         controls=beside,
         references=REFERENCES,
         payload=(_spectrum(ends, spectra, rule), _table(ends, spectra)),
@@ -196,7 +199,7 @@ def probe_eigenvalues(subject: Subject, *, rng: torch.Generator, rows: int = ROW
     )
 
 
-def _assumptions(used: int, rows: int, rule: StepRule) -> tuple[Assumption, ...]:
+def _assumptions(used: int, rows: int, rule: StepRule, complete: bool) -> tuple[Assumption, ...]:
     whole = Assumption(
         statement=Message("TL301.assume.rows", "the curvature is that of the loss over the whole training split"),
         status=Status.MET if used == rows else Status.UNCHECKED,
@@ -209,11 +212,17 @@ def _assumptions(used: int, rows: int, rule: StepRule) -> tuple[Assumption, ...]
     smooth = Assumption(
         statement=Message("TL301.assume.smooth", "the loss is twice differentiable at the parameters"),
     )
+    copies = Assumption(
+        statement=Message(
+            "TL301.assume.copies", "no eigenvalue below the largest is repeated, or its copies are found"
+        ),
+        status=Status.MET if complete else Status.UNCHECKED,
+    )
     if rule.limit is None:
-        return whole, smooth
+        return whole, smooth, copies
     status = {True: Status.MET, False: Status.BROKEN, None: Status.UNCHECKED}[rule.full_batch]
     full = Message("TL301.assume.full_batch", "the stability limit is that of steps along the full gradient")
-    return whole, smooth, Assumption(statement=full, status=status)
+    return whole, smooth, copies, Assumption(statement=full, status=status)
 
 
 def _spectrum(ends: Ends, spectra: list[tuple[Control, Ends]], rule: StepRule) -> Spectrum:

@@ -36,7 +36,7 @@ from theorylens.results import (
 )
 
 FEW = 200  # parameters: up to here the exact diagonal costs no more than a good estimate
-ROWS = 1024  # training rows the loss is taken over
+ROWS = 512  # training rows the loss is taken over
 REFERENCES = (
     "Hutchinson (1990). A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines. "
     "Communications in Statistics B 19:433-450.",
