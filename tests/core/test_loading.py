@@ -172,8 +172,11 @@ def test_half_precision_files_are_converted_and_said(code, state):
 
 def test_tied_weights_and_old_batch_counters_may_be_absent(code, state):
     tied = load("subject.py:Tied", loss="mse").net
+    with torch.no_grad():
+        tied.first.weight.add_(1)
     save_model(tied, "tied.safetensors")
-    again = load("subject.py:Tied", weights="tied.safetensors", loss="mse")
+    again = load("subject.py:Tied", weights="tied.safetensors", init="tied.safetensors", loss="mse")
+    assert torch.equal(again.init["second.weight"], tied.first.weight)
     assert torch.equal(again.net.second.weight, tied.first.weight)
     del state["norm.num_batches_tracked"]
     torch.save(state, "old.pt")

@@ -72,7 +72,11 @@ def test_digits_are_all_there_once_and_in_no_order():
 
 def test_a_recipe_gives_the_same_bits_for_the_same_seed():
     short = quick(_digits())
-    one, two, other = (trained(short, demos.digits, seed=seed) for seed in (5, 5, 6))
+    subjects = []
+    for seed, state in ((5, 1), (5, 2), (6, 3)):
+        torch.manual_seed(state)
+        subjects.append(trained(short, demos.digits, seed=seed))
+    one, two, other = subjects
     assert all(map(torch.equal, bits(one), bits(two)))
     assert not all(map(torch.equal, bits(one), bits(other)))
     assert one.split("test").content == other.split("test").content

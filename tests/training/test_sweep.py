@@ -43,6 +43,16 @@ def test_results_come_in_the_order_of_the_grid_from_other_processes_with_one_thr
     assert calls(marks) == {"call-1": "x", "call-2": "x", "call-3": "x"}
 
 
+def test_threads_of_a_chosen_backend_are_limited_and_given_back(tmp_path):
+    torch.set_num_threads(2)
+    try:
+        found = sweep(lambda item: torch.get_num_threads(), [1, 2, 3], directory=tmp_path, jobs=2, backend="threading")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert found == [1, 1, 1]
+
+
 def test_a_rerun_computes_only_what_is_new(tmp_path):
     function = counting(str(tmp_path))
     with joblib.parallel_config(backend="threading"):

@@ -1,6 +1,7 @@
 """Training: the one loop over optimiser steps, and the one map over trainings."""
 
-from ._fit import Callback, DivergedError, fit
+from ._divergence import DivergedError
+from ._fit import Callback, fit
 from ._fitted import Fitted
 from ._keeping import Keeping
 from ._optimisation import Optimisation

@@ -19,13 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from theorylens.core import (
-    NoFingerprintError,
     RefusedError,
     Split,
     Task,
     check_finite,
     global_randomness_kept,
-    hash_callable,
     hash_tensors,
     key_seed,
     studied,
@@ -33,34 +31,19 @@ from theorylens.core import (
 from theorylens.numerics.memory import Batch, to_device
 from theorylens.results import History
 
+from ._divergence import DivergedError
 from ._fitted import Fitted
 from ._judging import judge
 from ._keeping import Keeping, checkpoint_path, clear, read_resume, state_of, write_resume, write_state
 from ._optimisation import Optimisation
 from ._progress import progress_bar
+from ._same_run import fingerprint
 
 Callback = Callable[[int, nn.Module, Mapping[str, float]], None]
 """``callback(step, model, metrics)``: called at step 0 and after every step; it may look and must not touch."""
 
 EVALUATED = 2048  # rows of the training split whose loss is recorded: a standard error of about 2 % of its spread
 PER_STEP = ("batch_loss", "lr", "gradient_norm")
-
-
-class DivergedError(ArithmeticError):
-    """The loss or the gradient is no longer finite."""
-
-    def __init__(self, what: str, value: float, step: int, lr: float) -> None:
-        super().__init__(
-            f"training diverged: the {what} is {value} at step {step} with lr {lr:g}; lower lr, or look at the "
-            "examples of that step. Checkpoints written before it are kept"
-        )
-        self.what = what
-        self.value = value
-        self.step = step
-        self.lr = lr
-
-    def __reduce__(self) -> tuple[Any, ...]:  # so that it survives the way back from a worker
-        return type(self), (self.what, self.value, self.step, self.lr)
 
 
 def fit(
@@ -295,9 +278,9 @@ class _Run:
         """What must be equal for two runs to be the same run."""
         every = self.keeping.every or self.per_epoch
         return {
-            **self.optimisation.settings, "seed": self.seed, "loss": _fingerprint(self.loss),
-            "optimizer code": _fingerprint(self.optimisation.optimizer), "initial weights": hash_tensors(self.init),
-            "schedule code": _fingerprint(self.optimisation.schedule), "training data": self.split.sha256,
+            **self.optimisation.settings, "seed": self.seed, "loss": fingerprint(self.loss),
+            "optimizer code": fingerprint(self.optimisation.optimizer), "initial weights": hash_tensors(self.init),
+            "schedule code": fingerprint(self.optimisation.schedule), "training data": self.split.sha256,
             "validation data": self.validation.sha256 if self.validation is not None else "",
             "checkpoints": list(self.checkpoint_steps), "every": every,
         }  # fmt: skip
@@ -312,18 +295,6 @@ class _Run:
             checkpoints=dict(sorted(self.kept.items())), history=History.of(series, steps),
             trace=History(steps=np.arange(1, self.total + 1), series=columns), settings=settings, seconds=self.elapsed,
         )  # fmt: skip
-
-
-def _fingerprint(thing: Any) -> str:
-    """Hash of code where there is some, else the name: enough to notice a changed run, not a proof of equality."""
-    if isinstance(thing, Task):
-        return "/".join(_fingerprint(x) for x in (thing.forward, thing.loss, thing.error))
-    if thing is None or isinstance(thing, str):
-        return str(thing)
-    try:
-        return hash_callable(thing)
-    except NoFingerprintError:
-        return type(thing).__qualname__
 
 
 def _seed_all(seed: int) -> None:
