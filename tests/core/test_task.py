@@ -97,6 +97,11 @@ def test_outputs_that_do_not_fit_the_targets_are_refused_with_numbers():
         Task(forward=lambda model, batch: (model(batch[0])[:5], batch[1])).settled(NET, (X, Y))
 
 
+def test_targets_that_torch_would_repeat_silently_are_refused():
+    with pytest.raises(RefusedError, match=r"outputs of shape \(23, 3\) against targets of shape \(23,\)"):
+        Task(loss="mse").settled(NET, (X, torch.zeros(23, dtype=torch.float64)))
+
+
 def test_a_dict_batch_needs_a_forward_and_the_message_shows_it():
     with pytest.raises(RefusedError, match=r"def forward\(model, batch\)"):
         Task().settled(NET, {"x": X, "y": Y})

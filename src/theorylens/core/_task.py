@@ -236,6 +236,11 @@ def _check_shapes(kind: Kind, outputs: Any, targets: Any) -> None:
         raise RefusedError(
             f"the model returned {len(outputs)} outputs for {len(targets)} targets; both need one row per example"
         )
+    if kind == "regression" and outputs.numel() != targets.numel():
+        raise RefusedError(
+            f"outputs of shape {tuple(outputs.shape)} against targets of shape {tuple(targets.shape)}: torch would "
+            "repeat one to match the other; give targets with one value per output"
+        )
     if kind != "classification" or targets.is_floating_point() or outputs.ndim != 2 or targets.ndim != 1:
         return
     valid = targets[targets != -100]
