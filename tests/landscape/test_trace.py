@@ -107,8 +107,8 @@ UNKNOWN = Estimate(value=5.0, uncertainty=Unknown(why=WHY))
     [
         (number(8.0), {"init": number(2.0)}, Verdict.DESCRIPTIVE, "8, 4 times that before", "made the loss sharper"),
         (number(2.0), {"init": number(8.0)}, Verdict.DESCRIPTIVE, "2, 0.25 times", "made the loss flatter"),
-        (number(8.0, 3), {"init": number(6.0, 1)}, Verdict.INCONCLUSIVE, "no other than before", "what was learnt"),
-        (number(8.0), {"init": number(8.00001)}, Verdict.INCONCLUSIVE, "no other than before", "what was learnt"),
+        (number(8.0, 3), {"init": number(6.0, 1)}, Verdict.INCONCLUSIVE, "not told apart from that", "what was learnt"),
+        (number(8.0), {"init": number(8.00001)}, Verdict.INCONCLUSIVE, "not told apart from that", "what was learnt"),
         (number(8.0), {"init": number(2), "shuffled": number(9, 2)}, Verdict.INCONCLUSIVE, "shuffled", "the labels"),
         (number(8.0), {}, Verdict.DESCRIPTIVE, "trace 8", "Nothing to compare it with"),
         (number(8.0), {"init": number(-2.0)}, Verdict.DESCRIPTIVE, "trace 8", "sharper"),

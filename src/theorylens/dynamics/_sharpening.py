@@ -170,15 +170,15 @@ def _meaning(found: Mapping[int, Estimate], rule: StepRule) -> Message:
         return Message("TL602.no_lr", "The learning rate is not known, so no limit is drawn.")
     value = found[max(found)].value
     if abs(value / rule.limit - 1) <= EDGE:
-        text = "It ends at {share:.2f} of the limit {limit:.3g} beyond which steps along the sharpest direction grow."
+        text = "It ends at {share:.2g} of the limit {limit:.3g} beyond which steps along the sharpest direction grow."
         return Message("TL602.edge", text, share=value / rule.limit, limit=rule.limit)
     if value < rule.limit:
         text = (
-            "It ends at {share:.2f} of the limit {limit:.3g}: the steps were stable in every direction of these rows."
+            "It ends at {share:.2g} of the limit {limit:.3g}: the steps were stable in every direction of these rows."
         )
         return Message("TL602.stable", text, share=value / rule.limit, limit=rule.limit)
     text = (
-        "It ends at {share:.2f} times the limit {limit:.3g}: on a quadratic with these rows such steps would grow, so "
+        "It ends at {share:.2g} times the limit {limit:.3g}: on a quadratic with these rows such steps would grow, so "
         "noise, other rows or higher derivatives hold them."
     )
     return Message("TL602.unstable", text, share=value / rule.limit, limit=rule.limit)
@@ -262,6 +262,7 @@ def _curve(found: Mapping[int, Estimate], rules: Mapping[int, StepRule]) -> Curv
         lines=tuple(lines),
         x_name=Message("TL602.figure.x", "step"),
         y_name=Message("TL602.figure.y", "largest eigenvalue"),
+        x_log=bool(steps[0] > 0 and steps[-1] > 50 * steps[0]),  # checkpoints kept at powers of a step
         y_log=bool((drawn > 0).all() and drawn.max() > 20 * drawn.min()),
         walls=walls,
     )

@@ -75,8 +75,8 @@ def read(values: list[float], low: Estimate, classes: int | None, rule: StepRule
     """The reading, from the largest eigenvalues (largest first) and the smallest one."""
     return Message(
         "TL301.reading",
-        "{outliers} {below} {edge}",
-        outliers=_outliers(values, classes), below=_below(values[0], low), edge=_edge(values[0], rule),
+        "{sharpest} {outliers} {edge}",
+        sharpest=_sharpest(values[0], low), outliers=_outliers(values, classes), edge=_edge(values[0], rule),
     )  # fmt: skip
 
 
@@ -99,14 +99,15 @@ def _outliers(values: list[float], classes: int | None) -> Message:
     return Message("TL301.range", text, last=values[-1], first=values[0], k=len(values))
 
 
-def _below(top: float, low: Estimate) -> Message:
+def _sharpest(top: float, low: Estimate) -> Message:
     if low.trouble is not None:
-        return Message("TL301.low_unknown", "The smallest eigenvalue did not converge.")
+        text = "By up to {top:.3g}; whether downwards too is open, for the smallest eigenvalue did not converge."
+        return Message("TL301.low_unknown", text, top=top)
     if low.upper < -NEGLIGIBLE * abs(top):
-        text = "The loss also bends downwards: an eigenvalue of {low:.3g} exists, so this is no minimum."
-        return Message("TL301.negative", text, low=low.value)
-    text = "No downward direction was found beyond the error of {error:.1g}."
-    return Message("TL301.no_negative", text, error=low.upper - low.value)
+        text = "By up to {top:.3g}, and downwards too: an eigenvalue of {low:.3g} exists, so this is no minimum."
+        return Message("TL301.negative", text, top=top, low=low.value)
+    text = "By up to {top:.3g}, and nowhere downwards beyond the error of {error:.1g}."
+    return Message("TL301.no_negative", text, top=top, error=low.upper - low.value)
 
 
 def _edge(top: float, rule: StepRule) -> Message:

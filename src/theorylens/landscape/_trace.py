@@ -90,10 +90,10 @@ def judge(found: Estimate, others: dict[str, Estimate]) -> tuple[Verdict, Messag
             return Verdict.INCONCLUSIVE, Message("TL302.unknown", text, value=found.value, why=each.uncertainty.why)
     start, noise = others.get("init"), others.get("shuffled")
     if start is not None and _alike(found, start):
-        text = "trace {value:.3g}, no other than before training ({other:.3g})"
+        text = "trace {value:.3g}, not told apart from that before training ({other:.3g})"
         return Verdict.INCONCLUSIVE, Message("TL302.as_init", text, value=found.value, other=start.value)
     if noise is not None and _alike(found, noise):
-        text = "trace {value:.3g}, no other than after training on shuffled labels ({other:.3g})"
+        text = "trace {value:.3g}, not told apart from that after training on shuffled labels ({other:.3g})"
         return Verdict.INCONCLUSIVE, Message("TL302.as_shuffled", text, value=found.value, other=noise.value)
     if start is None or start.value <= 0 or found.value <= 0:
         return Verdict.DESCRIPTIVE, Message("TL302.alone", "trace {value:.3g}", value=found.value)
@@ -129,9 +129,14 @@ def _beside(found: Estimate, others: dict[str, Estimate]) -> Message:
     if any(isinstance(each.uncertainty, Unknown) for each in (found, *others.values())):
         return Message("TL302.not_compared", "How far a number is off is not known, so they are not compared.")
     if _alike(found, start):
-        return Message("TL302.equal", "It is no other than before training, so it says nothing about what was learnt.")
+        return Message(
+            "TL302.equal",
+            "It cannot be told apart from that before training, so it says nothing about what was learnt.",
+        )
     if noise is not None and _alike(found, noise):
-        text = "It is no other than after training on shuffled labels, so it says nothing about the labels."
+        text = (
+            "It cannot be told apart from that after training on shuffled labels, so it says nothing about the labels."
+        )
         return Message("TL302.equal_shuffled", text)
     if found.value > start.value:
         text = "Training made the loss sharper on average; sharpness alone does not explain generalisation."
