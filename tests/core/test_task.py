@@ -33,6 +33,11 @@ MODULES = {
     "weighted sum": (nn.CrossEntropyLoss(weight=WEIGHT, reduction="sum"), Y),
     "ignored": (nn.CrossEntropyLoss(), IGNORED),
     "ignored and weighted": (nn.CrossEntropyLoss(weight=WEIGHT), IGNORED),
+    "ignored by another number": (nn.CrossEntropyLoss(ignore_index=2), Y),
+    "ignored above the classes, weighted": (
+        nn.CrossEntropyLoss(weight=WEIGHT, ignore_index=9),
+        torch.where(IGNORED == -100, 9, IGNORED),
+    ),
     "smoothed": (nn.CrossEntropyLoss(label_smoothing=0.1), Y),
     "smoothed, weighted, ignored": (nn.CrossEntropyLoss(weight=WEIGHT, label_smoothing=0.1), IGNORED),
 }
@@ -83,6 +88,18 @@ def test_a_function_per_example_is_averaged():
 def test_a_scalar_that_is_neither_mean_nor_sum_is_refused():
     with pytest.raises(RefusedError, match="neither the mean nor the sum of its halves"):
         Task(loss=lambda o, t: F.cross_entropy(o, t) ** 2).settled(NET, (X, Y))
+
+
+def test_a_target_ignored_by_another_number_is_no_error():
+    settled = Task(loss=nn.CrossEntropyLoss(ignore_index=2)).settled(NET, (X, Y))
+    outputs, targets = settled.forward(NET, (X, Y))
+    assert float(settled.error(outputs, targets)[Y == 2].sum()) == 0
+
+
+def test_smoothing_that_no_weight_accounts_for_is_refused():
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0, 1.0]), label_smoothing=0.1)
+    with pytest.raises(RefusedError, match="a class of weight 0"):
+        Task(loss=loss).settled(NET, (X, Y))
 
 
 def test_an_unknown_loss_is_refused_with_the_known_ones():

@@ -82,6 +82,8 @@ def _callable_parts(function: Any) -> Iterable[str | bytes]:
             return
         raise NoFingerprintError(f"{function!r} has no Python code to hash")
     yield from _code_parts(code)
+    if not inspect.isroutine(function) and not inspect.isclass(function):
+        yield _value_text(vars(function))  # a callable object is its class and what it holds
     for default in getattr(function, "__defaults__", None) or ():
         yield _value_text(default)
     for cell in getattr(function, "__closure__", None) or ():

@@ -20,6 +20,9 @@ PerExample = Callable[[Any, Any], Tensor | tuple[Tensor, Tensor]]
 Forward = Callable[[nn.Module, Batch], tuple[Any, Any]]
 
 
+IGNORED = -100  # the target that counts neither as right nor as wrong, as in torch
+
+
 def call_first(model: nn.Module, batch: Batch) -> tuple[Any, Any]:
     """``model(batch[0])`` against ``batch[1]``: the forward of a batch ``(inputs, targets)``."""
     if not (isinstance(batch, tuple | list) and len(batch) == 2):
@@ -96,8 +99,8 @@ class Task:
             When the outputs do not fit the targets, or a scalar loss is neither a mean nor a sum over examples.
         """
         with torch.no_grad():
-            outputs, targets = self.forward(model, batch)
             task = self._without_reduction()
+            outputs, targets = task.forward(model, batch)
             kind = task.kind or _guess_kind(task.loss, outputs, targets)
             _check_shapes(kind, outputs, targets)
             scalar, mean = task._scalar_reduction(model, batch, outputs, targets)
@@ -117,11 +120,16 @@ class Task:
             return self
         if not isinstance(self.loss, nn.Module) or not hasattr(self.loss, "reduction"):
             return self
+        forward = self.forward
         single = copy.copy(self.loss)
+        if isinstance(single, nn.CrossEntropyLoss | nn.NLLLoss):
+            _refuse_lost_smoothing(single)
+            if single.ignore_index != IGNORED:
+                forward, single.ignore_index = _IgnoringAs(forward, single.ignore_index), IGNORED
         setattr(single, "reduction", "none")  # noqa: B010 - a plain attribute of every torch loss
         mean = self.loss.reduction != "sum"
         return Task(
-            self.forward, _WithWeights(single), self.error, self.error_range, self.error_name, self.kind, mean
+            forward, _WithWeights(single), self.error, self.error_range, self.error_name, self.kind, mean
         )  # fmt: skip
 
     def _scalar_reduction(
@@ -150,6 +158,27 @@ class Task:
         )
 
 
+def _refuse_lost_smoothing(loss: nn.Module) -> None:
+    weight, smoothing = getattr(loss, "weight", None), getattr(loss, "label_smoothing", 0.0)
+    if smoothing > 0 and weight is not None and bool((weight == 0).any()):
+        raise RefusedError(
+            f"label smoothing {smoothing} with a class of weight 0 adds loss that no example's weight accounts for; "
+            "give that class a small weight, or a function that returns (values, weights)"
+        )
+
+
+class _IgnoringAs:
+    """A forward whose ignored targets are named as everywhere else in the library."""
+
+    def __init__(self, forward: Forward, ignored: int) -> None:
+        self.forward = forward
+        self.ignored = ignored
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
+        outputs, targets = self.forward(model, batch)
+        return outputs, torch.where(targets == self.ignored, IGNORED, targets)
+
+
 class _WithWeights(nn.Module):
     """A torch loss without reduction, returning values and the weights its own mean divides by."""
 
@@ -164,9 +193,9 @@ class _WithWeights(nn.Module):
     def forward(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         values: Tensor = self.loss(outputs, targets)
         if isinstance(self.loss, nn.CrossEntropyLoss | nn.NLLLoss) and not targets.is_floating_point():
-            counted = targets != self.loss.ignore_index
+            counted = targets != IGNORED
             weight = self.loss.weight
-            share = counted.to(values.dtype) if weight is None else weight[targets.clamp(min=0)] * counted
+            share = counted.to(values.dtype) if weight is None else weight[torch.where(counted, targets, 0)] * counted
             # The module multiplied the class weight in already; what is left to average is value / weight.
             return torch.where(share > 0, values / share.clamp(min=1e-30), torch.zeros_like(values)), share
         if values.ndim > 1:  # torch averages over every element
@@ -180,7 +209,7 @@ def zero_one(outputs: Any, targets: Any) -> Tensor:
         flipped: Tensor = (outputs.reshape(targets.shape) > 0) != (targets > 0.5)
         return flipped.float()
     guess = outputs.argmax(_class_axis(outputs, targets))
-    wrong: Tensor = (guess != targets) & (targets != -100)
+    wrong: Tensor = (guess != targets) & (targets != IGNORED)
     return wrong.float()
 
 
@@ -202,7 +231,7 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1:
         outputs = outputs.movedim(_class_axis(outputs, targets), 1)
     values = F.cross_entropy(outputs, targets, reduction="none")
-    counted = torch.ones_like(values) if targets.is_floating_point() else (targets != -100).to(values.dtype)
+    counted = torch.ones_like(values) if targets.is_floating_point() else (targets != IGNORED).to(values.dtype)
     return values, counted
 
 
@@ -243,7 +272,7 @@ def _check_shapes(kind: Kind, outputs: Any, targets: Any) -> None:
         )
     if kind != "classification" or targets.is_floating_point() or outputs.ndim != 2 or targets.ndim != 1:
         return
-    valid = targets[targets != -100]
+    valid = targets[targets != IGNORED]
     if len(valid) and (int(valid.max()) >= outputs.shape[1] or int(valid.min()) < 0):
         raise RefusedError(
             f"the model has {outputs.shape[1]} outputs, but targets run from {int(valid.min())} to {int(valid.max())}; "
