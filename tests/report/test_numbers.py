@@ -97,7 +97,13 @@ def test_a_printed_interval_holds_the_interval(value, below, above):
     low, high = (float(e.replace("−", "-").replace(",", "")) for e in made.interval.strip("[]").split(", "))
     assert low <= value - below
     assert high >= value + above
-    assert high - low <= 1.5 * (below + above) + 1e-9
+    fifth_digit = 2e-4 * max(abs(value - below), abs(value + above))
+    assert high - low <= max(1.5 * (below + above), below + above + fifth_digit) + 1e-9
+
+
+def test_an_interval_finer_than_anybody_reads_is_cut_at_five_digits():
+    made = numbers.shown(between(0.26905498, 0.26905479, 0.26905517))
+    assert (made.value, made.interval) == ("0.26905", "[0.26905, 0.26906]")
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.95, "95"), (0.999, "99.9"), (0.5, "50"), (0.0201, "2.01"), (0, "0")])

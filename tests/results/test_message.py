@@ -8,6 +8,10 @@ def test_values_fill_the_template_and_percentages_keep_their_sign_beside_them():
     assert message.render() == "12.5\N{NO-BREAK SPACE}% of 1200 rows, change \N{MINUS SIGN}0.50"
 
 
+def test_powers_of_ten_are_written_out():
+    assert Message("x", "{a:.1e}, {b:.3g}", a=-2.6e-6, b=1.5e12).render() == "\N{MINUS SIGN}2.6×10⁻⁶, 1.5×10¹²"
+
+
 def test_a_message_inside_a_message_is_translated_too():
     inner = Message("i", "early")
     outer = Message("o", "stopped {when}", when=inner)

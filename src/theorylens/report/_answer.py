@@ -12,7 +12,6 @@ from ._certificates import bound_text, hero, holds, is_share, loss_text, share_o
 from ._words import CHAPTERS, sentence
 
 FINDINGS = 3
-_RANK = {Verdict.HOLDS: 0, Verdict.FAILS: 0, Verdict.INCONCLUSIVE: 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +133,16 @@ def _no_headline(outcome: object) -> Message:
 
 
 def findings(record: Record, translate: Translate) -> tuple[Finding, ...]:
-    """At most three indicators, one a chapter: first what holds or fails, then what is inconclusive."""
+    """At most three indicators, one a chapter.
+
+    First what holds or fails, then what differs from each of its controls beyond both intervals, then what is
+    inconclusive: a number equal to its control explains nothing, and is worth saying only when nothing else is.
+    """
     order = {chapter.name: i for i, chapter in enumerate(CHAPTERS)}
     found = [
-        (_RANK[o.result.verdict], order.get(o.about.chapter, len(order)), o.about.code, o)
+        (rank, order.get(o.about.chapter, len(order)), o.about.code, o)
         for o in record.outcomes
-        if isinstance(o, Done) and o.result.kind is Kind.INDICATOR and o.result.verdict in _RANK
+        if isinstance(o, Done) and (rank := _rank(o.result)) is not None
     ]
     chosen: dict[str, Done] = {}
     for _, _, _, outcome in sorted(found, key=lambda f: f[:3]):
@@ -153,6 +156,18 @@ def findings(record: Record, translate: Translate) -> tuple[Finding, ...]:
         )
         for o in list(chosen.values())[:FINDINGS]
     )
+
+
+def _rank(result: Result) -> int | None:
+    if result.kind is not Kind.INDICATOR:
+        return None
+    if result.verdict in (Verdict.HOLDS, Verdict.FAILS):
+        return 0
+    if result.verdict is Verdict.INCONCLUSIVE:
+        return 2
+    own = result.estimate
+    apart = [c.estimate.upper < own.lower or own.upper < c.estimate.lower for c in result.controls]
+    return 1 if apart and all(apart) else None
 
 
 def _no_finding(record: Record, translate: Translate) -> str:

@@ -19,6 +19,7 @@ SHARES = frozenset(  # units of numbers between 0 and 1 that people read in per 
     {"0-1 loss", "0–1 loss", "error rate", "accuracy", "fraction", "share", "proportion"}
 )
 EXACT_DIGITS = 3
+MOST_DIGITS = 5  # a reader compares numbers; an interval finer than this is printed in its own table
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -64,7 +65,8 @@ def decimals(value: float, lower: float = math.nan, upper: float = math.nan) -> 
     if half == 0.0 or half < 1e-9 * size:  # exact, or better known than anybody reads
         return EXACT_DIGITS - 1 - _exponent(size) if size else 0
     exponent = _exponent(half)
-    return (1 if half / 10.0**exponent < 3.55 else 0) - exponent
+    places = (1 if half / 10.0**exponent < 3.55 else 0) - exponent
+    return min(places, MOST_DIGITS - 1 - _exponent(size)) if size else places
 
 
 def fixed(value: float, places: int, rounding: str = ROUND_HALF_EVEN) -> str:

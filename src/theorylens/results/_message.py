@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -9,6 +10,8 @@ from typing import Any
 
 Translate = Callable[[str], str]
 NO_BREAK = "\N{NO-BREAK SPACE}"
+_POWER = re.compile(r"^(.*\d)e([+-]\d+)$")
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 class Message:
@@ -76,13 +79,14 @@ class Message:
 
 
 class _Formatter(string.Formatter):
-    """``str.format`` with typography: a percentage keeps its sign beside it, a minus is a minus."""
+    """``str.format`` with typography: a percentage keeps its sign beside it, powers of ten are written out."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         shown = str(super().format_field(value, format_spec))
         if isinstance(value, int | float) and not isinstance(value, bool):
             if format_spec.endswith("%"):
                 shown = shown.removesuffix("%") + NO_BREAK + "%"
+            shown = _POWER.sub(lambda m: f"{m[1]}×10{str(int(m[2])).translate(_SUPERSCRIPT)}", shown)
             if shown.startswith("-"):
                 shown = "\N{MINUS SIGN}" + shown[1:]
         return shown
