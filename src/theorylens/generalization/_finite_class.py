@@ -136,7 +136,7 @@ def probe_weight_bits(
 def judge(bound: float, trivial: float, bits: int, *, share: bool = True) -> tuple[Verdict, Message]:
     """Vacuous is the rule and no fault of the network: counting bits knows nothing of how training chooses."""
     if bound >= trivial:
-        text = "{bits} free bits are too many for this number of examples: true, and no better than a constant guess"
+        text = "{bits:,} free bits are too many for this number of examples: true, and no better than a constant guess"
         return Verdict.VACUOUS, Message("TL103.vacuous", text, bits=bits)
     texts = {
         True: "the bound of {bound:.2%} lies below {trivial:.2%}, the error of a constant guess",
@@ -168,7 +168,7 @@ def _estimate(found: Evidence, bits: int, delta: float, name: str) -> Estimate:
 def _reading(found: Evidence, bound: float, bits: int, budget: float) -> Message:
     values: dict[str, Any] = {"bits": bits, "n": len(found.units)}
     if bound < found.trivial:
-        return Message("TL103.reading.holds", "Something: {n} examples outweigh {bits} bits of weights.", **values)
+        return Message("TL103.reading.holds", "Something: {n} examples outweigh {bits:,} bits of weights.", **values)
     if budget < 1:
         text = (
             "Nothing: from {n} examples not even a description of one bit would bring the bound below a constant guess."
@@ -176,7 +176,7 @@ def _reading(found: Evidence, bound: float, bits: int, budget: float) -> Message
         return Message("TL103.reading.none", text, n=values["n"])
     text = (
         "Nothing here, which is no fault of the network: {n} examples could pay for a description of at most "
-        "{budget:.3g} bits, and the weights have {bits}."
+        "{budget:,.0f} bits, and the weights have {bits:,}."
     )
     return Message("TL103.reading", text, budget=budget, **values)
 

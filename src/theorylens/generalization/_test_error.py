@@ -93,7 +93,7 @@ def probe_test_error(
         kind=Kind.CERTIFICATE,
         verdict=verdict,
         reason=reason,
-        reading=_reading(bound, found, verdict),
+        reading=_reading(bound, found, verdict, delta, comparisons),
         assumptions=assumptions(found, bound, comparisons),
         controls=error_controls(
             subject,
@@ -137,10 +137,12 @@ def wrong_rows(found: Evidence) -> tuple[int, ...]:
     return tuple(int(i) for i in wrong[:SHOWN])
 
 
-def _reading(bound: HoldoutBound, found: Evidence, verdict: Verdict) -> Message:
+def _reading(
+    bound: HoldoutBound, found: Evidence, verdict: Verdict, delta: float, comparisons: int
+) -> Message:  # fmt: skip
     values: dict[str, Any] = {
         "bound": upward(bound.bound, share=found.is_share), "error": bound.empirical, "n": bound.n,
-        "delta": bound.delta, "trivial": found.trivial, "guess": found.trivial_name,
+        "delta": delta, "trivial": found.trivial, "guess": found.trivial_name,
     }  # fmt: skip
     if verdict is Verdict.INCONCLUSIVE:
         texts = {
@@ -150,6 +152,14 @@ def _reading(bound: HoldoutBound, found: Evidence, verdict: Verdict) -> Message:
             "but some of their inputs were seen before.",
         }
         return Message("TL101.reading.shared", texts[found.is_share], **_only(values, "n", "error", "bound"))
+    if comparisons > 1:
+        texts = {
+            True: "At most {bound:.2%} (δ = {delta:.3g}, shared by {models} models): {n} independent test units show "
+            "an error of {error:.2%}, and {guess} has {trivial:.2%}.",
+            False: "At most {bound:.4g} (δ = {delta:.3g}, shared by {models} models): {n} independent test units show "
+            "an error of {error:.4g}, and {guess} has {trivial:.4g}.",
+        }
+        return Message("TL101.reading.shared_delta", texts[found.is_share], models=comparisons, **values)
     texts = {
         True: "At most {bound:.2%} (δ = {delta:.3g}): {n} independent test units show an error of {error:.2%}, "
         "and {guess} has {trivial:.2%}.",
