@@ -156,6 +156,9 @@ def test_the_model_is_left_as_it_was_after_an_exception_too(probe, whole, monkey
 @EACH
 def test_it_says_what_it_lacks(probe):
     bare = Subject(outputs={"validation": (torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1]))})
+    if all(bare.has(need.value) for need in probe.needs):
+        assert probe(bare).code == probe.code  # it lacks nothing, so it must answer
+        return
     with pytest.raises(UnsuitableError) as caught:
         probe(bare)
     for need in probe.needs:
@@ -192,8 +195,9 @@ def test_it_says_what_it_costs_before_it_runs(probe, whole, results):
     rungs = probe.rungs or (None,)
     works = [probe.cost(fresh(whole), rung) for rung in rungs]
     assert all(isinstance(w, Work) for w in works)
-    assert any((w.forwards, w.gradients, w.hvps, w.flops, w.seconds) != (0, 0, 0, 0, 0) for w in works)
     spent, declared = results[probe.code].cost, works[0]
+    free = (spent.forwards, spent.gradients, spent.hvps) == (0, 0, 0)
+    assert free or any(vars_of(w) != (0, 0, 0, 0, 0) for w in works)
     if probe.rungs:
         assert sum(vars_of(works[-1])) >= sum(vars_of(works[0]))
     # never off by an order of magnitude: counted work against declared work, in gradients

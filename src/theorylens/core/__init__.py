@@ -13,7 +13,7 @@ from ._isolation import modules_in_training, studied
 from ._loading import load
 from ._measuring import check_finite, objective
 from ._probing import Need, Probe, probe
-from ._randomness import global_randomness_kept, key_seed, rng_for
+from ._randomness import global_randomness_kept, key_seed, rng_for, seed_everything
 from ._recipe import Initial, Recipe
 from ._split import Batches, Split
 from ._subject import ROLES, Subject, read_state
@@ -23,9 +23,40 @@ from ._weights import read_weights
 from ._work import RUNGS, Work
 
 __all__ = [
-    "ROLES", "RUNGS", "Batches", "Initial", "Need", "NoFingerprintError", "Probe", "Recipe", "RefusedError", "Scores",
-    "Split", "Subject", "Task", "UnsuitableError", "Work", "call_first", "check_finite", "controls", "digest",
-    "from_sklearn", "global_randomness_kept", "hash_callable", "hash_code", "hash_tensors", "key_seed", "load",
-    "modules_in_training", "objective", "probe", "read_split", "read_state", "read_weights", "rng_for", "studied",
+    "ROLES",
+    "RUNGS",
+    "Batches",
+    "Initial",
+    "Need",
+    "NoFingerprintError",
+    "Probe",
+    "Recipe",
+    "RefusedError",
+    "Scores",
+    "Split",
+    "Subject",
+    "Task",
+    "UnsuitableError",
+    "Work",
+    "call_first",
+    "check_finite",
+    "controls",
+    "digest",
+    "from_sklearn",
+    "global_randomness_kept",
+    "hash_callable",
+    "hash_code",
+    "hash_tensors",
+    "key_seed",
+    "load",
+    "modules_in_training",
+    "objective",
+    "probe",
+    "read_split",
+    "read_state",
+    "read_weights",
+    "rng_for",
+    "seed_everything",
+    "studied",
     "zero_one",
-]  # fmt: skip
+]

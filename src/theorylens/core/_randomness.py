@@ -22,6 +22,13 @@ def rng_for(seed: int, code: str, rung: int | None = None) -> torch.Generator:
     return torch.Generator().manual_seed(key_seed(seed, code, rung))
 
 
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and ``random``: code of the user may draw from any of them. Only inside a kept state."""
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
 @contextmanager
 def global_randomness_kept(seed: int | None = None) -> Iterator[None]:
     """Give torch, CUDA, numpy and ``random`` their state back afterwards; with ``seed``, set them all inside."""
@@ -29,9 +36,7 @@ def global_randomness_kept(seed: int | None = None) -> Iterator[None]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
         if seed is not None:
-            random.seed(seed)
-            np.random.seed(seed % (1 << 32))  # noqa: NPY002
-            torch.manual_seed(seed)
+            seed_everything(seed)
         yield
     finally:
         random.setstate(states[0])

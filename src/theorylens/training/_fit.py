@@ -7,7 +7,6 @@ random has to be saved, and a run that was killed ends with the same bits as one
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -26,6 +25,7 @@ from theorylens.core import (
     global_randomness_kept,
     hash_tensors,
     key_seed,
+    seed_everything,
     studied,
 )
 from theorylens.numerics.memory import Batch, to_device
@@ -156,7 +156,7 @@ class _Run:
         """Take the next step."""
         lr = self._set_lr()
         batch = to_device(self.split.take(self._indices()), self.device)
-        _seed_all(key_seed(self.seed, "step", self.step))
+        seed_everything(key_seed(self.seed, "step", self.step))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, weight = self.task.loss_sum(self.model, batch)
@@ -295,9 +295,3 @@ class _Run:
             checkpoints=dict(sorted(self.kept.items())), history=History.of(series, steps),
             trace=History(steps=np.arange(1, self.total + 1), series=columns), settings=settings, seconds=self.elapsed,
         )  # fmt: skip
-
-
-def _seed_all(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % (1 << 32))  # noqa: NPY002 - data sets of the user may draw from it
-    torch.manual_seed(seed)
