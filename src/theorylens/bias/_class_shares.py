@@ -63,7 +63,7 @@ def _even(found: ClassBalance, effective: Estimate, k: int, trivial: float) -> M
 
 def _work(subject: Subject, rung: int | None) -> Work:
     if subject.model is None or subject.task is None or subject.task.forward is call_first:
-        return Work()
+        return Work(forwards=32.0)  # one look at the outputs, to count the classes
     return Work(forwards=float(sum(len(subject.split(role)) for role in subject.roles)))
 
 
