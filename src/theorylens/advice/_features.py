@@ -56,7 +56,10 @@ def no_shifts(found: Findings) -> Advice | None:
 
 
 def train_the_features(found: Findings) -> Advice | None:
-    """The classes are read off the last hidden layer no better than before training."""
+    """The classes are read off the last hidden layer no better than before training, and the kernel did not turn.
+
+    A kernel that aligned with the labels shows that the features were trained: the probe is then at its ceiling.
+    """
     probe = found.result("TL202")
     start = probe.control("init") if probe is not None else None
     if probe is None or start is None or apart(probe.estimate, start.estimate):
@@ -71,21 +74,20 @@ def train_the_features(found: Findings) -> Advice | None:
     )
     values = {"value": probe.estimate.value, "init": start.estimate.value}
     supports = [said("TL202", Message("advice.features.found", finding, **values))]
-    against: list[Evidence] = []
     kernel = found.result("TL401")
     begun = kernel.control("init") if kernel is not None else None
     if kernel is not None and begun is not None:
+        if apart(kernel.estimate, begun.estimate):
+            return None
         values = {"value": kernel.estimate.value, "init": begun.estimate.value}
         finding = "the alignment of the tangent kernel is {value:.2f}, at initialisation {init:.2f}"
-        side = against if apart(kernel.estimate, begun.estimate) else supports
-        side.append(said("TL401", Message("advice.alignment", finding, **values)))
+        supports.append(said("TL401", Message("advice.alignment", finding, **values)))
     return Advice(
         strength=Strength.SUGGESTED,
         recommendation=Recommendation(
             id="train_the_features",
             change=Message("advice.features", change),
             supports=tuple(supports),
-            contradicts=tuple(against),
             effect=UNTESTED,
             command=again("TL202", "TL401"),
         ),

@@ -82,7 +82,7 @@ def _upper(k: Floats, n: Floats, delta: Floats) -> Floats:
         # The smaller of the two tails carries the digits.
         below = special.betaincc(k + 1, n - k, p) * (1 + slack) + _TINY <= delta
         above = special.betainc(k + 1, n - k, p) * (1 - slack) >= 1 - delta
-        return np.where(delta <= 0.5, below, above)
+        return np.asarray(np.where(delta <= 0.5, below, above), dtype=np.bool_)
 
     guess = np.asarray(special.betainccinv(k + 1, n - k, delta), np.float64)
     _, bound = crossing(certain, np.zeros_like(delta), np.ones_like(delta), guess)
@@ -100,7 +100,7 @@ def _lower(k: Floats, n: Floats, delta: Floats) -> Floats:
     def uncertain(p: Floats) -> NDArray[np.bool_]:
         above = special.betainc(k, n - k + 1, p) * (1 + slack) + _TINY <= delta
         below = special.betaincc(k, n - k + 1, p) * (1 - slack) >= 1 - delta
-        return ~np.where(delta <= 0.5, above, below)
+        return np.asarray(~np.where(delta <= 0.5, above, below), dtype=np.bool_)
 
     guess = np.asarray(special.betaincinv(k, n - k + 1, delta), np.float64)
     bound, _ = crossing(uncertain, np.zeros_like(delta), np.ones_like(delta), guess)
