@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from theorylens.bias import gradient_support, receptive_field
+from theorylens.bias._gradient_support import _pooled
 
 from .architectures import ResNet18, three_convolutions, vgg16
 
@@ -142,3 +143,23 @@ def test_hooks_are_removed_and_weights_untouched() -> None:
     gradient_support(model, (1, 9, 9), "4")
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("length", range(4, 14))
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"), [(3, 2, 0, 1), (2, 2, 0, 1), (3, 2, 1, 1), (2, 3, 1, 2)]
+)
+def test_pooling_windows_are_counted_as_torch_counts_them(
+    length: int, kernel: int, stride: int, padding: int, dilation: int
+) -> None:
+    for ceil in (True, False):
+        made = F.max_pool1d(torch.zeros(1, 1, length), kernel, stride, padding, dilation, ceil_mode=ceil)
+        assert _pooled(length, kernel, stride, padding, dilation, ceil) == made.shape[-1]
+
+
+def test_dense_layers_after_pooling_in_ceil_mode_get_the_shape_they_expect() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(2, 2, 2), nn.Flatten(), nn.LazyLinear(3)
+    )
+    model(torch.zeros(1, 1, 24, 24))
+    witness(model, (1, 24, 24), "2")

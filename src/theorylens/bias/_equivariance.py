@@ -93,7 +93,7 @@ def disagreement(changed: Bool[Tensor, " n"]) -> Estimate:
     lower, upper = clopper_pearson_interval(k, n, 0.05)
     method = Message("equivariance.interval", "Clopper-Pearson over {n} images", n=n)
     interval = Statistical(lower=lower, upper=upper, level=0.95, method=method)
-    return Estimate(value=k / n, uncertainty=interval, unit="decisions")
+    return Estimate(value=k / n, uncertainty=interval, unit="fraction")
 
 
 def changed_decisions(

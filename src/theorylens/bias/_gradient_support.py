@@ -88,8 +88,20 @@ def _mean_pool(images: Tensor, name: str, args: Any, kwargs: dict[str, Any]) -> 
     axes = images.ndim - 2
     kernel, stride, padding, dilation, ceil = pooling_window(name, axes, args, kwargs)
     channels = images.shape[1]
+    lengths = [
+        _pooled(length, k, s, p, d, ceil)
+        for length, k, s, p, d in zip(images.shape[2:], kernel, stride, padding, dilation, strict=True)
+    ]
     if ceil:  # a last, partial window: zeros after the end keep its reach
         images = torch.nn.functional.pad(images, [0, max(stride)] * axes)
     weight = torch.ones(channels, 1, *kernel, dtype=images.dtype) / torch.ones(kernel).numel()
     convolve = (torch.conv1d, torch.conv2d, torch.conv3d)[axes - 1]
-    return convolve(images, weight, None, stride, padding, dilation, channels)
+    pooled: Tensor = convolve(images, weight, None, stride, padding, dilation, channels)
+    return pooled[(slice(None), slice(None), *(slice(length) for length in lengths))]
+
+
+def _pooled(length: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
+    """Number of windows torch makes: with ceil mode a partial last one, if it starts before the right padding."""
+    room = length + 2 * padding - dilation * (kernel - 1) - 1
+    windows = -(-room // stride) + 1 if ceil else room // stride + 1
+    return windows - 1 if ceil and (windows - 1) * stride >= length + padding else windows
