@@ -50,6 +50,16 @@ def test_help_of_every_command_imports_nothing_heavy(command):
     assert not set(HEAVY) & set(json.loads(ended.stderr))
 
 
+def test_a_reader_that_leaves_is_no_crash(stored):
+    command = [sys.executable, "-c", "from theorylens.cli import main; main()", "render", str(stored())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert (process.returncode, err) == (141, "")
+
+
 def test_the_blocker_blocks():
     ended = _python(WITHOUT_TORCH, "list")
     assert ended.returncode == 70

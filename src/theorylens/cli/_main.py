@@ -36,15 +36,24 @@ Exit codes, the first that applies
 """
 
 
-class _InOrder(click.Group):
-    """Lists commands in the order in which a newcomer meets them."""
+class _Commands(click.Group):
+    """Lists commands in the order in which a newcomer meets them, and lets a reader of stdout leave early."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(self.commands)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            returned = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # click would exit with 1, which means that a requirement is not met
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+            return UNREAD
+        return returned
 
-@click.group(cls=_InOrder, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=_Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(theorylens.__version__, prog_name="theorylens")
 def commands() -> None:
     """Look at a trained PyTorch network through learning theory: how well will it generalise, why, what to change."""
@@ -65,16 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _code(arguments: Sequence[str] | None) -> int:
     try:
         returned = commands.main(args=arguments, prog_name="theorylens", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort:
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
-        return UNREAD
     except Exception:  # noqa: BLE001 - Python would exit with 1, which means that a requirement is not met
         traceback.print_exc()
         return UNEXPECTED
