@@ -394,3 +394,21 @@ def test_a_refused_subject_leaves_nothing_behind(tmp_path):
         run(s, [fake("TL501")], cache=tmp_path)
     assert not list(tmp_path.iterdir())
     assert time.time() > 0
+
+
+def test_the_control_is_decided_once_whatever_the_clock_says_later(tmp_path):
+    from theorylens.core import Recipe
+
+    def train(*, seed, width=1.0, labels=None, callbacks=()):
+        return tiny(train=(X[:40], Y[:40] if labels is None else labels))
+
+    def look(s):
+        return fact(0.0 if s.shuffled is None else 1.0)
+
+    fast, slow = (tiny(recipe=Recipe(train, seconds=t)) for t in (1.0, 1e6))
+    probes = [fake("TL501", look), fake("TL502")]
+    assert run(fast, probes, budget=100, cache=tmp_path / "a").result("TL501").estimate.value == 1.0
+    again = run(slow, probes, budget=100, cache=tmp_path / "a")
+    assert again.outcomes[0].cached
+    assert again.run.settings["shuffled_control"] is True
+    assert run(slow, probes, budget=100, cache=tmp_path / "b").result("TL501").estimate.value == 0.0

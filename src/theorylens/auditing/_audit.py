@@ -139,7 +139,7 @@ def _with_control(
     """The subject with its control on shuffled labels, trained or read back, when there is a recipe and time."""
     if subject.shuffled is not None:
         return subject, True
-    wanted = bool(options.plan["shuffled"]) if options.plan is not None else affordable(subject, budget)
+    wanted = _wants_control(subject, store, budget, options)
     if not wanted or subject.recipe is None:
         return subject, False
     path = None if store.folder is None else store.folder / "shuffled.safetensors"
@@ -152,6 +152,18 @@ def _with_control(
         if path is not None:
             write_whole(path, save({name: value.contiguous() for name, value in state.items()}))
     return with_shuffled(subject, state, seed), True
+
+
+def _wants_control(subject: Subject, store: Store, budget: float | None, options: Options) -> bool:
+    """As the given plan says, or a killed run decided; a recipe's seconds come from a clock, so they decide once."""
+    if options.plan is not None:
+        return bool(options.plan["shuffled"])
+    name = "control-" + digest(str(budget))[:12]
+    if not options.fresh and (stored := store.read_json(name)) is not None:
+        return bool(stored["shuffled"])
+    wanted = affordable(subject, budget)
+    store.write_json(name, {"shuffled": wanted})
+    return wanted
 
 
 def _plan(
