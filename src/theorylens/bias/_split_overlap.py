@@ -107,7 +107,7 @@ def probe_overlap(subject: Subject, *, rng: torch.Generator) -> Result:
     shared = sum(u or 0 for u in units.values())
     verdict, reason, reading = judge(found, headline, elsewhere, shared, near)
     return Result(
-        estimate=Estimate(value=found.share, uncertainty=Exact(), unit="inputs"),
+        estimate=Estimate(value=found.share, uncertainty=Exact(), unit="fraction"),
         kind=Kind.DESCRIPTION,
         verdict=verdict,
         reason=reason,
