@@ -10,7 +10,12 @@ from torch import nn
 from theorylens.core import Subject, UnsuitableError
 from theorylens.kernels import PROBES, alignment, ntk, probe_alignment, probe_effective_dimension, probe_movement
 from theorylens.kernels._alignment_probe import judge as judge_alignment
+from theorylens.kernels._dimension_probe import RIDGE, dimension_without_each, relative_levels
 from theorylens.kernels._dimension_probe import judge as judge_dimension
+from theorylens.kernels._effective_dimension import dimension_at
+from theorylens.kernels._jackknife import leave_one_out
+from theorylens.kernels._movement import moved
+from theorylens.kernels._movement_probe import changes_without_each
 from theorylens.kernels._movement_probe import judge as judge_movement
 from theorylens.kernels._subset import chosen_rows, tangent_kernel
 from theorylens.results import (
@@ -128,6 +133,18 @@ def test_effective_dimension_of_a_trained_network(digits):
     assert levels.mean() == pytest.approx(1)
     assert result.estimate.value == pytest.approx((levels / (levels + 0.01)).sum())
     assert 0 < result.estimate.lower < result.estimate.upper <= 150
+
+
+def test_the_dimension_without_a_row_is_that_of_the_smaller_kernel(digits):
+    K = tangent_kernel(digits, chosen_rows(digits))[::5][:, ::5]
+    naive = leave_one_out(lambda kept: dimension_at(relative_levels(K[kept][:, kept]), RIDGE), len(K))
+    np.testing.assert_allclose(dimension_without_each(K), naive, rtol=1e-7)
+
+
+def test_the_movement_without_a_row_is_that_of_the_smaller_kernels(digits):
+    first, last = (tangent_kernel(s, chosen_rows(digits))[::5][:, ::5] for s in (digits.initial().subject, digits))
+    naive = leave_one_out(lambda kept: moved(first[kept][:, kept], last[kept][:, kept]).relative, len(first))
+    np.testing.assert_allclose(changes_without_each(first, last), naive, rtol=1e-9)
 
 
 def test_a_rescaled_output_has_the_same_dimension_and_alignment(digits):

@@ -7,11 +7,13 @@ Here every mean is taken class by class over distinct rows, so the three squared
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ._alignment import Array, checked_kernel
 
+Floats = NDArray[np.float64]
 FEWEST_PER_CLASS = 4  # two rows besides any pair of one class
 
 
@@ -36,52 +38,55 @@ def balanced_alignment(kernel: Array, labels: Array) -> float:
     ValueError
         Fewer rows or classes than that.
     """
-    K, y = checked_kernel(kernel), torch.as_tensor(labels)
+    K, y = checked_kernel(kernel).cpu().numpy(), torch.as_tensor(labels).cpu().numpy()
     if len(y) != len(K) or y.ndim != 1:
-        raise ValueError(f"the kernel has {len(K)} rows for labels of shape {tuple(y.shape)}; give one label per row")
-    counts = torch.unique(y, return_counts=True)[1]
+        raise ValueError(f"the kernel has {len(K)} rows for labels of shape {y.shape}; give one label per row")
+    number, counts = np.unique(y, return_inverse=True, return_counts=True)[1:]
     if len(counts) < 2 or int(counts.min()) < FEWEST_PER_CLASS:
         raise ValueError(
             f"needed are two classes with at least {FEWEST_PER_CLASS} rows each, got class sizes {counts.tolist()}"
         )
-    return cosine_by_class(K, torch.unique(y, return_inverse=True)[1])
+    return cosine_by_class(K, number)
 
 
-def cosine_by_class(K: Tensor, y: Tensor) -> float:
-    """`balanced_alignment` of a float64 kernel and class numbers 0 ... C-1, unchecked."""
-    hot = torch.nn.functional.one_hot(y).double()
-    size = hot.sum(0)
+def cosine_by_class(K: Floats, y: NDArray[np.int64]) -> float:
+    """`balanced_alignment` of a float64 kernel and class numbers 0 ... C-1, unchecked.
+
+    In numpy: hundreds of these follow each other, and threads would cost more than the small sums they share.
+    """
+    order = np.argsort(y, kind="stable")
+    off, y = K[np.ix_(order, order)], y[order]
+    np.fill_diagonal(off, 0.0)
+    starts = np.flatnonzero(np.diff(y, prepend=-1))
+    size = np.diff(np.append(starts, len(y))).astype(np.float64)
     classes = len(size)
-    off = K - torch.diag(K.diagonal())
-    rows = off @ hot  # (n, C): sums of row i over the other rows of each class
-    pairs = size[:, None] * size - torch.diag(size)
-    blocks = hot.T @ rows
-    centred = torch.eye(classes, dtype=K.dtype) / classes - 1 / classes**2  # pi_g pi_f times the centred class Gram
+    rows = np.add.reduceat(off, starts, axis=1)  # (n, C): sums of row i over the other rows of each class
+    blocks = np.add.reduceat(rows, starts, axis=0)
+    pairs = size[:, None] * size - np.diag(size)
+    centred = np.eye(classes) / classes - 1 / classes**2  # pi_g pi_f times the centred class Gram, times C
     with_labels = float((centred / classes * blocks / pairs).sum())
     own = _own_norm(off, y, rows, blocks, size)
     labels = (classes - 1) / classes**2
-    return with_labels / (own * labels) ** 0.5 if own > 0 else float("nan")
+    return float(with_labels / (own * labels) ** 0.5) if own > 0 else float("nan")
 
 
-def _own_norm(off: Tensor, y: Tensor, rows: Tensor, blocks: Tensor, size: Tensor) -> float:
+def _own_norm(off: Floats, y: NDArray[np.int64], rows: Floats, blocks: Floats, size: Floats) -> float:
     """HSIC(K, K) = E k(1,2) [k(1,2) - 2 k(1,3) + k(3,4)] over distinct rows, classes equally frequent."""
     classes = len(size)
-    eye = torch.eye(classes, dtype=off.dtype)
+    eye = np.eye(classes)
     share = 1 / classes
     # Mean over a third row, given rows i and j: their own classes have one or two rows less.
     left = size - eye[y]  # (n, C): rows of each class besides i
-    mean_without_i = rows / left * share
-    third = mean_without_i.sum(1, keepdim=True) - mean_without_i[:, y]
-    third = third + (rows[:, y] - off) / (left[:, y] - 1) * share
+    without_i = rows / left * share
+    third = without_i.sum(1, keepdims=True) - without_i[:, y] + (rows[:, y] - off) / (left[:, y] - 1) * share
     # Mean over a third and a fourth row: W[h, g] weighs the blocks when a row of h and one of g are missing.
     lost = size - eye[:, None] - eye  # (C, C, C)
-    number = lost[..., :, None] * lost[..., None, :] - torch.diag_embed(lost)
-    W = share**2 / number
-    base = torch.einsum("hgab,ab->hg", W, blocks)
-    at_h = torch.diagonal(W, dim1=0, dim2=2)  # (g, b, h): W[h, g, h, b]
-    by_row = 2 * torch.einsum("ngb,nb->ng", at_h.permute(2, 0, 1)[y], rows)  # (n, C): row i lost, beside a row of g
-    at_pair = torch.diagonal(torch.diagonal(W, dim1=0, dim2=2), dim1=0, dim2=1)  # (h, g): W[h, g, h, g]
-    fourth = base[y][:, y] - by_row[:, y] - by_row[:, y].T + 2 * at_pair[y][:, y] * off
-    pairs = size[:, None] * size - torch.diag(size)
-    weight = (share**2 / pairs)[y][:, y]
+    W = share**2 / (lost[..., :, None] * lost[..., None, :] - lost[..., None] * eye)
+    base = np.einsum("hgab,ab->hg", W, blocks)
+    at_h = np.einsum("hghb->hgb", W)
+    by_row = 2 * np.einsum("ngb,nb->ng", at_h[y], rows)  # (n, C): row i lost, beside a row of g
+    at_pair = np.einsum("hghg->hg", W)
+    beside = by_row[:, y]
+    fourth = base[y][:, y] - beside - beside.T + 2 * at_pair[y][:, y] * off
+    weight = (share**2 / (size[:, None] * size - np.diag(size)))[y][:, y]
     return float((weight * off * (off - 2 * third + fourth)).sum())

@@ -48,13 +48,16 @@ def with_interval(
     value: float, without: np.ndarray, strata: np.ndarray, within: tuple[float, float] = (-np.inf, np.inf)
 ) -> Estimate:
     """``value`` with its jackknife interval, cut to the range the number can take."""
-    half = jackknife_half_width(without, strata)
-    if len(without) < FEWEST or not np.isfinite(half):
+    if len(without) < FEWEST:
         why = Message(
             "kernels.few_rows", "{n} rows are too few for an error bar; at least {least} are needed",
             n=len(without), least=FEWEST,
         )  # fmt: skip
         return Estimate(value=value, uncertainty=Unknown(why=why))
+    half = jackknife_half_width(without, strata)
+    if not np.isfinite(half):
+        text = "the number is undefined when some row is left out, so it has no error bar"
+        return Estimate(value=value, uncertainty=Unknown(why=Message("kernels.undefined", text)))
     method = Message("kernels.jackknife", "jackknife over rows within classes; sampling of rows only")
     lower, upper = max(within[0], value - half), min(within[1], value + half)
     return Estimate(value=value, uncertainty=Statistical(lower=lower, upper=upper, level=LEVEL, method=method))

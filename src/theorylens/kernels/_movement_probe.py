@@ -23,7 +23,7 @@ from theorylens.results import (
     Verdict,
 )
 
-from ._jackknife import leave_one_out, with_interval
+from ._jackknife import with_interval
 from ._movement import Movement, moved
 from ._subset import LIMIT, Rows, chosen_rows, kernel_work, tangent_kernel
 
@@ -92,7 +92,7 @@ def probe_movement(subject: Subject, *, rng: torch.Generator) -> Result:
     if float(first.norm()) == 0 or float(last.norm()) == 0:
         raise UnsuitableError(Message("TL403.zero", "a tangent kernel is zero: no gradient reaches the outputs"))
     change = moved(first, last)
-    estimate = with_interval(change.relative, _without(first, last), rows.strata, (0.0, np.inf))
+    estimate = with_interval(change.relative, changes_without_each(first, last), rows.strata, (0.0, np.inf))
     verdict, reason, reading = judge(estimate, change.centred_turn)
     payload: list[Payload] = [_table(change, _parameters_moved(subject, start.subject))]
     if steps := _steps(subject):
@@ -108,11 +108,17 @@ def probe_movement(subject: Subject, *, rng: torch.Generator) -> Result:
     )  # fmt: skip
 
 
-def _without(first: Tensor, last: Tensor) -> np.ndarray:
-    def relative(kept: Tensor) -> float:
-        return moved(first[kept][:, kept], last[kept][:, kept]).relative
+def changes_without_each(first: Tensor, last: Tensor) -> np.ndarray:
+    """The relative change with each row and column left out: squared norms lose that row and column once."""
+    change, start = _squares_without_each(last - first), _squares_without_each(first)
+    found: np.ndarray = np.sqrt(change / np.where(start > 0, start, np.nan))
+    return found
 
-    return leave_one_out(relative, len(first)) if len(first) > 1 else np.zeros(0)
+
+def _squares_without_each(kernel: Tensor) -> np.ndarray:
+    squares = kernel.numpy() ** 2
+    left: np.ndarray = squares.sum() - 2 * squares.sum(1) + squares.diagonal()
+    return left.clip(min=0)
 
 
 def _controls(subject: Subject) -> tuple[Control, ...]:
@@ -124,7 +130,7 @@ def _controls(subject: Subject) -> tuple[Control, ...]:
         last = tangent_kernel(subject.shuffled, rows)
     with start.subject.studied():
         first = tangent_kernel(start.subject, rows)
-    estimate = with_interval(moved(first, last).relative, _without(first, last), rows.strata, (0.0, np.inf))
+    estimate = with_interval(moved(first, last).relative, changes_without_each(first, last), rows.strata, (0.0, np.inf))
     return (Control(role="shuffled", name=Message("TL403.shuffled", "trained on shuffled labels"), estimate=estimate),)
 
 

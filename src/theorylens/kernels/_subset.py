@@ -54,8 +54,10 @@ class Rows:
     def aligned(self, kernel: Tensor, kept: Tensor, targets: Tensor | None = None) -> float:
         """Debiased alignment of the kernel with the targets on the rows numbered ``kept``; NaN when undefined."""
         chosen = (self.targets if targets is None else targets)[kept]
-        small = kernel[kept][:, kept]
-        return cosine_by_class(small, chosen) if self.by_class else cosine(small, target_gram(chosen), debiased=True)
+        small = kernel.numpy()[np.ix_(kept.numpy(), kept.numpy())]
+        if self.by_class:
+            return cosine_by_class(small, chosen.numpy())
+        return cosine(torch.from_numpy(small), target_gram(chosen), debiased=True)
 
 
 def chosen_rows(subject: Subject, limit: int = LIMIT) -> Rows:
