@@ -129,22 +129,21 @@ def test_the_interval_covers_the_effect_as_often_as_it_says(n: int, m: int, shif
 
 
 @pytest.mark.slow
-def test_the_smallest_effect_is_found_about_four_times_in_five() -> None:
-    generator, gamma = rng(9), 0.5
-    pilot = [
-        mmd_test(
-            torch.randn(150, 1, generator=generator), torch.randn(150, 1, generator=generator), 128, generator, gamma
-        )
-        for _ in range(200)
-    ]
-    smallest = sorted(t.smallest for t in pilot)[100]
-    near = (1 + 4 * gamma) ** -0.5
-    shift = math.sqrt(-math.log(1 - smallest * (1 - near) / (2 * near)) * (1 + 4 * gamma) / gamma)
-    found = 0
-    for _ in range(500):
-        x, y = torch.randn(150, 1, generator=generator), torch.randn(150, 1, generator=generator) + shift
-        found += mmd_test(x, y, 128, generator, gamma).p <= 0.05
-    assert 0.6 < found / 500 < 0.95
+@pytest.mark.parametrize(("d", "gamma"), [(1, 0.5), (10, 0.05)])
+@pytest.mark.parametrize("n", [50, 150])
+def test_the_smallest_effect_is_found_at_least_about_four_times_in_five(d: int, gamma: float, n: int) -> None:
+    generator = rng(9)
+
+    def p_of(shift: float) -> tuple[float, float]:
+        x, y = torch.randn(n, d, generator=generator), torch.randn(n, d, generator=generator) + shift
+        found = mmd_test(x, y, 128, generator, gamma)
+        return found.p, found.smallest
+
+    smallest = sorted(p_of(0.0)[1] for _ in range(200))[100]
+    near = (1 + 4 * gamma) ** (-d / 2)
+    shift = math.sqrt(-math.log(1 - smallest * (1 - near) / (2 * near)) * (1 + 4 * gamma) / gamma / d)
+    power = sum(p_of(shift)[0] <= 0.05 for _ in range(500)) / 500
+    assert 0.74 < power < 0.99
 
 
 def subject_of(train: Tensor, test: Tensor, units: list[int] | None = None) -> Subject:

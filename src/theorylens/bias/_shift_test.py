@@ -31,8 +31,8 @@ def judge(found: TwoSample, n: int, m: int) -> tuple[Verdict, Message, Message]:
     reason = Message("TL505.none_found", text, n=n, m=m, p=p)
     text = (
         "Undecided: no difference was found between {n} training and {m} test inputs (p = {p:.2g}), which does not show"
-        " that there is none. An effect of {smallest:.2g} would have been found four times in five; the 95 % interval"
-        " reaches {upper:.2g}."
+        " that there is none. An effect of {smallest:.2g} would have been found about four times in five or"
+        " more; the 95 % interval reaches {upper:.2g}."
     )
     reading = Message(
         "TL505.reading_none", text, n=n, m=m, p=p, smallest=found.smallest, upper=found.effect.upper

@@ -18,7 +18,9 @@ from torch import Tensor
 from theorylens.results import Estimate, Message, Statistical
 
 LEVEL = 0.05
-QUANTILE_OF_POWER = 0.8416  # of the standard normal at a power of 80 %
+# The normal quantile of 90 %, for a power of about 80 %: the statistic is skewed and its slope is read off the sample.
+# With the quantile of 80 % itself a shift in one dimension was found in only 63 to 71 % of runs, with this in 78 to 85 %.
+QUANTILE_OF_POWER = 1.2816
 TIES = 1e-10  # relative to the largest kernel value: sums of the same numbers in another order are equal
 
 
@@ -36,7 +38,7 @@ class TwoSample:
         squared MMD over the mean squared spread within the samples (both in kernel space), with a 95 % interval:
         0 when equal; 1 when the means are as far apart as single examples are from their own mean.
     smallest
-        Effect that would have been found with probability of about 80 % at level 5 %.
+        Effect that the test at level 5 % finds at least about four times in five (78 to 97 % for shifts of Gaussians).
     gamma, spread, null
         Kernel exp(-gamma |x - y|²); mean squared spread within the samples in its space; squared MMD of each
         permutation, shape (permutations,).
@@ -142,7 +144,7 @@ def _interval(size: float, slope: float, noise: float) -> tuple[float, float]:
 
 
 def _detectable(threshold: float, slope: float, noise: float) -> float:
-    """The effect e from which e - 0.84 sqrt(slope e + noise) passes the threshold of the test."""
+    """The effect e from which e - 1.28 sqrt(slope e + noise) passes the threshold of the test."""
     z = QUANTILE_OF_POWER**2
     middle = threshold + z * slope / 2
     return middle + math.sqrt(max(0.0, middle**2 - threshold**2 + z * noise))
