@@ -19,7 +19,7 @@ from theorylens.results import Estimate, Message, Statistical
 
 LEVEL = 0.05
 # The normal quantile of 90 %, for a power of about 80 %: the statistic is skewed and its slope is read off the sample.
-# With the quantile of 80 % itself a shift in one dimension was found in only 63 to 71 % of runs, with this in 78 to 85 %.
+# With the quantile of 80 % itself a shift in one dimension was found in 63 to 71 % of runs, with this in 78 to 85 %.
 QUANTILE_OF_POWER = 1.2816
 TIES = 1e-10  # relative to the largest kernel value: sums of the same numbers in another order are equal
 
