@@ -45,6 +45,18 @@ def test_a_dict_batch_keeps_its_keys():
     assert torch.equal(batch["x"], X[[3, 1]])
 
 
+def test_the_targets_of_a_dict_are_not_inputs():
+    one, other = Split({"x": X, "labels": Y}), Split({"x": X, "labels": Y + 1})
+    assert one.input_hashes == other.input_hashes
+    assert one.row_hashes != other.row_hashes
+    assert Split({"y": Y}).input_hashes == Split({"y": Y}).row_hashes  # nothing else to go by
+
+
+def test_a_subset_does_not_depend_on_the_labels():
+    x = torch.arange(1000.0)[:, None]
+    assert torch.equal(Split((x, torch.zeros(1000))).subset(50), Split((x, torch.ones(1000))).subset(50))
+
+
 class Padded(Dataset):
     def __len__(self):
         return 5

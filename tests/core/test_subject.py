@@ -164,6 +164,13 @@ def test_unknown_and_missing_splits_are_told_apart():
         subject().split("validation")
 
 
+def test_a_frozen_model_has_nothing_to_vary_and_says_so():
+    s = subject()
+    s.model.requires_grad_(False)
+    with pytest.raises(UnsuitableError, match="no parameter that requires a gradient"):
+        s.objective("train")
+
+
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first():
     s = subject()
     big = 1 << 26  # floats: a quarter of a GiB each

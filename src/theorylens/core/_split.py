@@ -20,6 +20,7 @@ from ._errors import RefusedError
 from ._hashing import digest, hash_rows
 
 HELD = 1 << 30  # bytes of examples kept stacked in memory; larger sources are read again for every pass
+TARGETS = frozenset({"y", "label", "labels", "target", "targets"})  # dict keys that are not inputs
 RECHECKED = 64  # examples read twice to find augmentation
 
 
@@ -142,7 +143,8 @@ class Split:
         n = len(self)
         if n <= limit:
             return torch.arange(n)
-        generator = torch.Generator().manual_seed(int(self.sha256[:12], 16))
+        key = digest(*self.input_hashes)  # not the labels: a control on shuffled labels sees the same rows
+        generator = torch.Generator().manual_seed(int(key[:12], 16))
         return torch.randperm(n, generator=generator)[:limit].sort().values
 
     @cached_property
@@ -154,7 +156,7 @@ class Split:
 
     @cached_property
     def input_hashes(self) -> list[bytes]:
-        """One hash per row over its inputs: the first of a pair, all of anything else."""
+        """One hash per row over its inputs: the first of a pair, all of a dict but keys named like targets."""
         if self._stacked is not None:
             return hash_rows(_inputs(self._stacked))
         return [hash_rows(_inputs(self._collate([item])))[0] for item in self._singly()]
@@ -226,6 +228,9 @@ class Batches:
 
 
 def _inputs(batch: Batch) -> Batch:
+    if isinstance(batch, dict):
+        inputs = {key: value for key, value in batch.items() if str(key).lower() not in TARGETS}
+        return inputs or batch
     return batch[0] if isinstance(batch, tuple | list) and len(batch) > 1 else batch
 
 

@@ -20,7 +20,7 @@ from theorylens.numerics.objective import Objective
 from theorylens.results import History, Message
 
 from . import _views
-from ._errors import RefusedError
+from ._errors import RefusedError, UnsuitableError
 from ._isolation import studied
 from ._randomness import global_randomness_kept
 from ._recipe import Initial, Recipe
@@ -182,7 +182,16 @@ class Subject:
             yield
 
     def objective(self, role: str = "train", *, limit: int | None = None) -> Objective:
-        """The loss over a split (or a keyed choice of ``limit`` of its rows) as a function of the parameters."""
+        """The loss over a split (or a keyed choice of ``limit`` of its rows) as a function of the parameters.
+
+        Raises
+        ------
+        UnsuitableError
+            When no parameter requires a gradient: nothing can be varied.
+        """
+        if not any(p.requires_grad for p in self.net.parameters()):
+            text = "the model has no parameter that requires a gradient; set requires_grad on those to vary"
+            raise UnsuitableError(Message("core.nothing_trainable", text))
         split = self.split(role)
         batches: Iterable[Batch] = split.batches(self.batch_size)
         if limit is not None and limit < len(split):

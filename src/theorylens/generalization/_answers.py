@@ -144,9 +144,10 @@ def _judge(task: Task, model: nn.Module, batch: Batch) -> _Piece:
 def _labels(outputs: Any, targets: Any, n: int) -> tuple[Tensor | None, bool]:
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return None, False
-    if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1:
+    one_logit = outputs.numel() == targets.numel()
+    if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1 and not one_logit:
         return targets.reshape(n, -1).long().cpu(), False
-    if outputs.ndim == targets.ndim and bool(((targets == 0) | (targets == 1)).all()):
+    if one_logit and bool(((targets == 0) | (targets == 1)).all()):
         return (targets > 0.5).reshape(n, -1).long().cpu(), True
     return None, False
 
@@ -157,7 +158,7 @@ def _real(outputs: Any, targets: Any) -> Tensor | None:
 
 
 def _predicted(outputs: Tensor, targets: Tensor, n: int) -> Tensor:
-    chosen = outputs.argmax(1) if outputs.ndim == targets.ndim + 1 else outputs > 0
+    chosen = outputs > 0 if outputs.numel() == targets.numel() else outputs.argmax(1)
     return chosen.reshape(n).long().cpu()
 
 

@@ -188,7 +188,8 @@ def _assumptions(found: Evidence, n: int) -> tuple[Assumption, ...]:
 
 def _curve(found: Evidence, sample: Sample, bits: int, budget: float, delta: float) -> Curve:
     """The bound against the length of the description: where it stops being vacuous, and where this network stands."""
-    lengths = np.unique(np.round(np.logspace(0, math.log10(max(bits, budget, 2.0) * 2), 120)))
+    longest = 2 * max(bits, budget if math.isfinite(budget) else 0.0, 2.0)
+    lengths = np.unique(np.round(np.logspace(0, math.log10(longest), 120)))
 
     def at(length: float) -> float:
         return found.rescaled(occam_bound(sample.mean, length * math.log(2), sample.n, delta))
