@@ -1,12 +1,15 @@
 """Every probe on ordinary networks of every kind: it answers or says why not, and never crashes."""
 
+import json
+
+import jsonschema
 import pytest
 import torch
 from torch import nn
 
 from theorylens.auditing import PROBES, Options, audit
 from theorylens.core import Subject, Task
-from theorylens.report import html
+from theorylens.report import html, json_text, schema
 from theorylens.results import Crashed, Done, Kind, Verdict
 
 N = 60
@@ -124,5 +127,6 @@ def test_no_probe_crashes_and_nothing_untrained_is_praised(name):
     for outcome in done:
         if outcome.result.kind is not Kind.DESCRIPTION:
             assert outcome.result.verdict is not Verdict.HOLDS, outcome.about.code
+    jsonschema.validate(json.loads(json_text(record)), schema())
     for lang in ("en", "zh"):
         assert "</html>" in html(record, lang)

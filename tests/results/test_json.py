@@ -44,7 +44,7 @@ PAYLOADS = (
     Spectrum(label=M, levels=(Levels(values=X, name=M, error=None),), y_name=M),
     Matrix(label=M, values=np.eye(3), top=1.0, rows=("a", "b", "c")),
     Table(label=M, columns=(M, M), rows=(("nan", 1), (M, 2.5))),
-    Intervals(label=M, names=("a",), values=X[:1], lower=X[:1], upper=X[:1], x_name=M, roles=("shuffled",)),
+    Intervals(label=M, names=("nan", M), values=X[:2], lower=X[:2], upper=X[:2], x_name=M, roles=("shuffled", "init")),
     Points(label=M, x=X, y=X, x_name=M, y_name=M, group=np.array([0, 1, 1])),
 )  # fmt: skip
 UNCERTAIN = (
@@ -83,6 +83,7 @@ def test_every_outcome_survives_json_and_says_the_same_afterwards(outcome):
         assert again.result.reason.render() == outcome.result.reason.render()
         assert np.array_equal(again.result.payload[0].lines[0].x, X, equal_nan=True)
         assert again.result.payload[5].group.dtype == np.int64
+        assert again.result.payload[4].names == ("nan", M)
 
 
 def test_arrays_may_live_beside_the_text():

@@ -118,7 +118,10 @@ def _picture(found: TwoSample) -> Intervals:
     low, high = np.quantile(null, [0.025, 0.975])
     return Intervals(
         label=Message("TL505.picture", "Difference of test from training inputs, beside that of shuffled splits"),
-        names=("test | train", "shuffled"),
+        names=(
+            Message("TL505.name", "test against training"),
+            Message("TL505.name.null", "shuffled"),
+        ),
         values=np.asarray([found.effect.value, float(np.median(null))]),
         lower=np.asarray([found.effect.lower, low]),
         upper=np.asarray([found.effect.upper, high]),

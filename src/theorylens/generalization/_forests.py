@@ -43,7 +43,7 @@ def error_forest(found: Evidence, bound: HoldoutBound) -> Intervals:
     """One line: the measured error, the bound, and the trivial level as a wall."""
     return Intervals(
         label=Message("TL101.one", "Measured error, its upper bound, and the error of a guess that ignores the input"),
-        names=("test",), values=np.array([bound.empirical]), lower=np.array([bound.empirical]),
+        names=(Message("name.test", "test"),), values=np.array([bound.empirical]), lower=np.array([bound.empirical]),
         upper=np.array([bound.bound]), x_name=Message("axis.error", "error"), roles=("network",),
         walls=(Wall(at=found.trivial, name=Message("wall.trivial", "trivial level")),),
     )  # fmt: skip

@@ -134,7 +134,8 @@ def _forest(train: Evidence, test: Evidence, estimate: Estimate) -> Intervals:
     known = mean_error(train)
     return Intervals(
         label=Message("TL104.forest", "Error on the training examples (known) and on new ones (exact interval)"),
-        names=("train", "test"), values=np.array([known, mean_error(test)]),
+        names=(Message("name.train", "training"), Message("name.test", "test")),
+        values=np.array([known, mean_error(test)]),
         lower=np.array([known, known + estimate.lower]), upper=np.array([known, known + estimate.upper]),
         x_name=Message("axis.error", "error"), roles=("network", "network"),
         walls=(Wall(at=test.trivial, name=Message("wall.trivial", "trivial level")),),

@@ -209,7 +209,7 @@ def _intervals(found: Estimate, beside: tuple[Control, ...]) -> Intervals:
     known = [isinstance(e.uncertainty, Exact | Statistical) for e in estimates]
     return Intervals(
         label=Message("TL302.figure", "Trace of the Hessian of the training loss"),
-        names=("trained", *(c.role for c in beside)),
+        names=(Message("TL302.name", "trained"), *(c.name for c in beside)),
         values=np.array([e.value for e in estimates]),
         lower=np.array([e.lower if k else e.value for e, k in zip(estimates, known, strict=True)]),
         upper=np.array([e.upper if k else e.value for e, k in zip(estimates, known, strict=True)]),

@@ -17,6 +17,7 @@ from theorylens.results import Curve, Intervals, Line, Matrix, Payload, Points, 
 
 from ._axes import CARD, INIT, INK, MUTED, NET, SHUF, linear_ticks, text_width
 from ._frames import axis_names, end_labels, frame, literal, name_ticks, no_spines, usable, wall_line, x_axis, y_axis
+from ._tables import said
 
 STYLE: dict[str, dict[str, Any]] = {
     "network": {"color": NET, "ls": "-", "marker": "o", "mfc": NET, "mec": NET},
@@ -50,7 +51,7 @@ def figure(payload: Payload, translate: Translate = str, *, narrow: bool = False
     import matplotlib
     from matplotlib.figure import Figure
 
-    left, right, top, bottom, width, height = _box(payload, narrow=narrow)
+    left, right, top, bottom, width, height = _box(payload, translate, narrow=narrow)
     with matplotlib.rc_context(RC):
         made = Figure(figsize=(width / 72, height / 72))
         ax = made.add_axes(
@@ -68,7 +69,7 @@ def plot(payload: Payload, ax: Any, translate: Translate = str) -> None:
         draw(payload, ax, translate)
 
 
-def _box(payload: Payload, *, narrow: bool) -> tuple[int, int, int, int, int, int]:
+def _box(payload: Payload, translate: Translate, *, narrow: bool) -> tuple[int, int, int, int, int, int]:
     """Margins and size in pixels: left, right, top, bottom, width, height."""
     width, height = NARROW if narrow else SIZE
     match payload:
@@ -78,7 +79,7 @@ def _box(payload: Payload, *, narrow: bool) -> tuple[int, int, int, int, int, in
             return max(40, min(width // 3, _widest(payload.rows) + 14)), 12, 36, 44, width, 306 if narrow else 330
         case Intervals():
             lines = min(len(payload.names), 44)
-            left = max(48, min(width // 3, _widest(payload.names) + 14))
+            left = max(48, min(width // 3, _widest(said(payload.names, translate)) + 14))
             return left, 20, 18, 48, width, max(120, 66 + 24 * lines)
     return 52, 18, 32, 44, width, height
 
@@ -199,7 +200,7 @@ def _intervals(payload: Intervals, ax: Any, translate: Translate) -> None:
     for wall in payload.walls:
         wall_line(ax, wall.at, wall.name.render(translate), upright=True)
     ax.set_ylim(n - 0.4, -0.6)
-    name_ticks(ax.set_yticks, payload.names, n, room=44, longest=136, offset=0.0)
+    name_ticks(ax.set_yticks, said(payload.names, translate), n, room=44, longest=136, offset=0.0)
     literal(ax)
 
 

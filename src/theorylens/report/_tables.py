@@ -103,12 +103,17 @@ def _table(payload: Table, translate: Translate) -> Grid:
     )
 
 
+def said(names: Sequence[str | Message], translate: Translate) -> tuple[str, ...]:
+    """Names as readers see them: words translated, names as they are."""
+    return tuple(name.render(translate) if isinstance(name, Message) else name for name in names)
+
+
 @grid.register
 def _intervals(payload: Intervals, translate: Translate) -> Grid:
     ends = (Message("table.lower", "lower"), Message("table.upper", "upper"))
     head = ("", payload.x_name.render(translate), *(m.render(translate) for m in ends))
     columns = (payload.values.tolist(), payload.lower.tolist(), payload.upper.tolist())
-    return _cut(head, list(zip(payload.names, *columns, strict=True)), translate)
+    return _cut(head, list(zip(said(payload.names, translate), *columns, strict=True)), translate)
 
 
 @grid.register

@@ -100,6 +100,8 @@ def _decode_union(args: tuple[Any, ...], plain: Any, arrays: Mapping[str, NDArra
     options = [a for a in args if a is not type(None)]
     if len(options) == 1:
         return _decode(options[0], plain, arrays)
+    if isinstance(plain, str) and float not in options:
+        return plain  # a name, even one that spells a number
     return _value(plain, arrays)
 
 

@@ -112,10 +112,10 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Intervals:
-    """A forest plot: one named point with its interval per line, optionally the same for a control."""
+    """A forest plot: one named point with its interval per line. A name is a name as it is, or words to translate."""
 
     label: Message
-    names: tuple[str, ...]
+    names: tuple[str | Message, ...]
     values: Array
     lower: Array
     upper: Array
