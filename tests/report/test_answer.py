@@ -6,7 +6,7 @@ from theorylens.report._answer import answer, findings
 from theorylens.report._certificates import forests, holds, ledger
 from theorylens.report._strips import Axis, axis_for, indicator
 from theorylens.report._words import sentence
-from theorylens.results import Crashed, Verdict
+from theorylens.results import Control, Crashed, Enclosure, Estimate, Verdict
 
 S = "\N{NO-BREAK SPACE}"
 
@@ -17,6 +17,26 @@ def test_the_reasons_are_chosen_by_verdict_then_chapter_one_each(record, made):
     assert [f.code for f in findings(made.make_record(outcomes=undecided), str)] == ["TL301", "TL401"]
     more = made.found("TL302", "landscape.other", "Another?", made.exact(1.0), Verdict.FAILS, "No.")
     assert [f.code for f in findings(made.make_record(outcomes=(*undecided, more)), str)] == ["TL302", "TL401"]
+
+
+def test_what_differs_from_every_control_comes_before_what_is_inconclusive(made):
+    def one(code, own, *controls, verdict=Verdict.DESCRIPTIVE):
+        beside = tuple(
+            Control(role=role, name=made.say(role), estimate=c)
+            for role, c in zip(("init", "shuffled"), controls, strict=False)
+        )
+        return made.found(
+            code, "kernels.x" if code[2] == "4" else "landscape.x", "?", own, verdict, code, controls=beside
+        )
+
+    apart = one("TL401", made.between(0.6, 0.5, 0.7), made.between(0.2, 0.1, 0.3), made.between(0.0, -0.1, 0.1))
+    unsure = one("TL301", made.between(1, 0, 2), made.exact(1.5), verdict=Verdict.INCONCLUSIVE)
+    assert [f.code for f in findings(made.make_record(outcomes=(unsure, apart)), str)] == ["TL401", "TL301"]
+    touching = one("TL402", made.between(0.6, 0.5, 0.7), made.between(0.2, 0.1, 0.3), made.between(0.5, 0.4, 0.6))
+    why = Enclosure(lower=0.6, upper=0.6, why=made.say("residual"))
+    iterated = one("TL403", Estimate(value=0.6, uncertainty=why), made.exact(0.1))
+    bare = one("TL404", made.exact(0.6))
+    assert findings(made.make_record(outcomes=(touching, iterated, bare)), str) == ()
 
 
 def test_descriptions_and_vacuous_results_never_explain(made):

@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from theorylens.results import Crashed, Done, Kind, Message, Record, Result, Skipped, Translate, Verdict
+from theorylens.results import (
+    Crashed,
+    Done,
+    Exact,
+    Kind,
+    Message,
+    Record,
+    Result,
+    Skipped,
+    Statistical,
+    Translate,
+    Verdict,
+)
 
 from ._certificates import bound_text, hero, holds, is_share, loss_text, share_of_trust
 from ._words import CHAPTERS, sentence
@@ -166,6 +178,8 @@ def _rank(result: Result) -> int | None:
     if result.verdict is Verdict.INCONCLUSIVE:
         return 2
     own = result.estimate
+    if not isinstance(own.uncertainty, Statistical | Exact):
+        return None  # limits of an iteration say nothing about other rows: not enough to call it different
     apart = [c.estimate.upper < own.lower or own.upper < c.estimate.lower for c in result.controls]
     return 1 if apart and all(apart) else None
 
