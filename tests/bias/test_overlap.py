@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from theorylens.bias import duplicates, nearest_in, probe_overlap, shared_units, split_overlap
+from theorylens.bias import duplicates, probe_overlap, shared_units, split_overlap
 from theorylens.bias._overlap import Overlap
 from theorylens.bias._split_overlap import judge
 from theorylens.core import Split, Subject, UnsuitableError
+from theorylens.numerics import nearest_in
 from theorylens.results import Verdict
 
 

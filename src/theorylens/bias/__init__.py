@@ -10,7 +10,7 @@ from ._effective_field import EffectiveField, effective_field
 from ._equivariance import LayerShift, equivariance_error, shift_disagreement, shifted
 from ._field_of_view import probe_receptive_field
 from ._gradient_support import gradient_support
-from ._overlap import Overlap, duplicates, nearest_in, shared_units, split_overlap
+from ._overlap import Overlap, duplicates, shared_units, split_overlap
 from ._receptive_field import FieldLayer, ReceptiveField, receptive_field
 from ._shift_test import probe_two_sample
 from ._split_overlap import probe_overlap
@@ -20,7 +20,7 @@ from ._two_sample import TwoSample, mmd, mmd_test
 __all__ = [
     "PROBES", "ClassBalance", "EffectiveField", "FieldLayer", "LayerShift", "Overlap", "ReceptiveField", "TwoSample",
     "class_balance", "duplicates", "effective_classes", "effective_field", "equivariance_error", "gradient_support",
-    "mmd", "mmd_test", "nearest_in", "probe_class_balance", "probe_equivariance", "probe_overlap",
+    "mmd", "mmd_test", "probe_class_balance", "probe_equivariance", "probe_overlap",
     "probe_receptive_field", "probe_two_sample", "receptive_field", "shared_units", "shift_disagreement", "shifted",
     "split_overlap",
 ]  # fmt: skip

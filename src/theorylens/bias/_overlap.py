@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
@@ -66,18 +63,3 @@ def shared_units(units: Sequence[object] | None, other: Sequence[object] | None)
     if units is None or other is None:
         return None
     return len(set(units) & set(other))
-
-
-def nearest_in(points: Tensor, reference: Tensor, *, block: int = 512) -> Tensor:
-    """Distance of each row of ``points`` (n, d) to its nearest row of ``reference`` (m, d); float64, shape (n,).
-
-    Candidates by products of centred rows, the distance itself by differences, so that near copies keep their digits.
-    """
-    centre = reference.double().mean(0)
-    x, z = points.double() - centre, reference.double() - centre
-    norms, found = (z**2).sum(1), []
-    for start in range(0, len(x), block):
-        piece = x[start : start + block]
-        proposals = (norms - 2 * piece @ z.T).topk(min(4, len(z)), dim=1, largest=False).indices
-        found.append((piece[:, None] - z[proposals]).norm(dim=2).min(1).values)
-    return torch.cat(found)

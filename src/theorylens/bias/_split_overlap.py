@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from theorylens.core import Subject, UnsuitableError, Work, probe
-from theorylens.numerics.neighbours import nearest
+from theorylens.numerics.neighbours import nearest, nearest_in
 from theorylens.results import (
     Assumption,
     Cell,
@@ -26,7 +26,7 @@ from theorylens.results import (
 )
 
 from ._images import inputs_of
-from ._overlap import Overlap, duplicates, nearest_in, shared_units, split_overlap
+from ._overlap import Overlap, duplicates, shared_units, split_overlap
 
 QUERIES = 1000
 REFERENCE = 2000

@@ -70,6 +70,24 @@ def nearest(points: Float[Tensor, "n d"], k: int, *, block: int | None = None) -
         return Neighbours(_scaled(distances, exponent), indices)
 
 
+def nearest_in(
+    points: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], *, block: int = 512
+) -> Float[Tensor, " n"]:
+    """Distance of each point to its nearest in another set; float64.
+
+    Candidates by products of centred float64 rows, the distance itself by differences, so that near copies keep their
+    digits. Where five or more reference points lie within about 1e-8 of the spread of a point, any of them may answer.
+    """
+    centre = reference.double().mean(0)
+    x, z = points.double() - centre, reference.double() - centre
+    norms, found = (z**2).sum(1), []
+    for start in range(0, len(x), block):
+        piece = x[start : start + block]
+        proposals = (norms - 2 * piece @ z.T).topk(min(4, len(z)), dim=1, largest=False).indices
+        found.append((piece[:, None] - z[proposals]).norm(dim=2).min(1).values)
+    return torch.cat(found)
+
+
 def unique_rows(points: Float[Tensor, "n d"]) -> UniqueRows:
     """Which rows are distinct, bit for bit except that -0.0 is 0.0.
 
