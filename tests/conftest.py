@@ -3,8 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+# The same examples in every run: a red test is then red for everybody. HYPOTHESIS_PROFILE=search looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -91,14 +91,25 @@ def test_a_printed_bound_never_claims_more_than_was_proved(value):
     assert printed <= value * 1.011
 
 
+def parsed(text):
+    mantissa, _, power = text.replace("−", "-").replace(",", "").partition("×10")
+    return float(mantissa) * 10.0 ** int(power.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")) or 0)
+
+
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_a_printed_interval_holds_the_interval(value, below, above):
     made = numbers.shown(between(value, value - below, value + above))
-    low, high = (float(e.replace("−", "-").replace(",", "")) for e in made.interval.strip("[]").split(", "))
-    assert low <= value - below
-    assert high >= value + above
+    low, high = (parsed(e) for e in made.interval.strip("[]").split(", "))
+    rounding = 1e-12 * max(abs(value - below), abs(value + above))
+    assert low <= value - below + rounding
+    assert high >= value + above - rounding
     fifth_digit = 2e-4 * max(abs(value - below), abs(value + above))
     assert high - low <= max(1.5 * (below + above), below + above + fifth_digit) + 1e-9
+
+
+def test_an_end_that_is_zero_but_for_rounding_is_zero():
+    assert numbers.shown(between(0.001, -2e-19, 1.001)).interval == "[0.0, 1.1]"
+    assert numbers.shown(between(0.3, 0.3 - 0.1 - 0.2, 0.5)).interval == "[0.00, 0.50]"
 
 
 def test_an_interval_finer_than_anybody_reads_is_cut_at_five_digits():

@@ -19,6 +19,7 @@ SHARES = frozenset(  # units of numbers between 0 and 1 that people read in per 
     {"0-1 loss", "0–1 loss", "error rate", "accuracy", "fraction", "share", "proportion"}
 )
 EXACT_DIGITS = 3
+ROUNDING = 1e-12  # relative: sums and differences of doubles err by less
 MOST_DIGITS = 5  # a reader compares numbers; an interval finer than this is printed in its own table
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
@@ -112,6 +113,9 @@ def loss(value: float, *, share: bool) -> str:
 def _interval(lower: float, upper: float, places: int, share: bool) -> str:
     if math.isnan(lower) or (math.isinf(lower) and math.isinf(upper)):
         return ""
+    size = max((abs(end) for end in (lower, upper) if math.isfinite(end)), default=0.0)
+    # An end that is zero but for the rounding of a double is zero: a power of ten beside ordinary numbers misleads.
+    lower, upper = (0.0 if abs(end) < ROUNDING * size else end for end in (lower, upper))
     low, high = fixed(lower, places, ROUND_FLOOR), fixed(upper, places, ROUND_CEILING)
     if math.isinf(lower):
         return "≤" + NO_BREAK + _signed(high, share)
