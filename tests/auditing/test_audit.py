@@ -85,16 +85,20 @@ def test_answers_do_not_depend_on_company_or_on_being_read_back(subject, tmp_pat
     assert without_times(together) == without_times(again)
 
 
-def test_counted_work_does_not_depend_on_what_was_read_back(subject, tmp_path):
+def test_counted_work_does_not_depend_on_what_was_read_back(tmp_path):
     def look(s):
-        s.features("2"), s.initial()
+        s.features("2"), s.initial(), s.shuffled.features("2")
         return fact(1.0)
 
+    def one():  # made anew each time: a subject that remembers an earlier run would hide the fault
+        return tiny(shuffled=tiny())
+
     probes = [fake("TL501", look), fake("TL502", look)]
-    first = run(subject, probes, cache=tmp_path)
+    first = run(one(), probes, cache=tmp_path)
+    assert [o.result.cost.forwards for o in first.outcomes] == [80, 80]
     for path in tmp_path.glob("*/TL502*"):
         path.unlink()
-    again = run(subject, probes, cache=tmp_path)
+    again = run(one(), probes, cache=tmp_path)
     assert not again.outcomes[1].cached
     assert without_times(first) == without_times(again)
 
@@ -233,6 +237,10 @@ DIFFERENT = {
     "a constant in a loss": (
         lambda: tiny(loss=lambda o, t: nn.functional.cross_entropy(o, t, reduction="none") * 1.0),
         lambda: tiny(loss=lambda o, t: nn.functional.cross_entropy(o, t, reduction="none") * 1.0000001),
+    ),
+    "an operation in a loss": (
+        lambda: tiny(loss=lambda o, t: nn.functional.cross_entropy(o, t, reduction="none") * 1.0),
+        lambda: tiny(loss=lambda o, t: nn.functional.cross_entropy(o, t, reduction="none") / 1.0),
     ),
     "a test label": (tiny, lambda: tiny(test=(X[40:], 1 - Y[40:]))),
     "the initial network": (tiny, lambda: tiny(init=tiny().model.state_dict())),

@@ -17,7 +17,6 @@ from theorylens.locale import translator
 from theorylens.results import Done, Kind, Verdict, outcome_from_view, outcome_view
 
 EACH = pytest.mark.parametrize("probe", PROBES, ids=lambda p: p.code)
-LAWLESS = {}  # declared batch-size options would stand here, with the reason; there are none
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +32,7 @@ def fresh(subject, **changes):
     return other
 
 
-def close(a, b, rel=1e-5):
+def close(a, b, rel=1e-5):  # the contract: batching may move rounding and nothing else
     if math.isnan(a) or math.isinf(a):
         return str(a) == str(b)
     return a == pytest.approx(b, rel=rel, abs=1e-7)
@@ -55,7 +54,7 @@ def test_same_seed_same_answer_to_the_last_word(probe, whole, results):
 @pytest.mark.parametrize("size", [7, 97])
 def test_answers_do_not_depend_on_batching(probe, whole, results, size):
     one, other = results[probe.code], probe(fresh(whole, batch_size=size), seed=3)
-    assert close(one.estimate.value, other.estimate.value, 1e-4 if one.estimate.trouble else 2e-5)
+    assert close(one.estimate.value, other.estimate.value)
     assert one.verdict is other.verdict
 
 
@@ -63,7 +62,9 @@ def test_answers_do_not_depend_on_batching(probe, whole, results, size):
 def test_answers_do_not_depend_on_which_other_probes_ran(probe, whole, results):
     shared = fresh(whole)
     for earlier in PROBES:
-        if earlier.code not in (probe.code, "TL301", "TL302", "TL303", "TL602"):  # slow, and they share no views
+        # Curvature is slow and shares what it remembers with curvature only: there it must come first too.
+        curved = earlier.chapter in ("landscape", "dynamics")
+        if earlier is not probe and (not curved or probe.chapter in ("landscape", "dynamics")):
             earlier(shared, seed=3)
     assert probe(shared, seed=3).estimate == results[probe.code].estimate
 

@@ -80,7 +80,7 @@ class SubjectFlags:
             )
         except RefusedError:
             raise
-        except Exception as error:
+        except Exception as error:  # the user's own code: anything may come out of it, and all of it is shown
             traceback.print_exc()
             what = f"{target or 'the data'} could not be loaded: {type(error).__name__}: {error}"
             raise RefusedSubject(f"{what}; the traceback above says where") from error
