@@ -1,5 +1,6 @@
 """Every test runs on one thread and keeps its own ledger of test-set uses."""
 
+import json
 import os
 from pathlib import Path
 
@@ -28,3 +29,10 @@ def own_state(tmp_path_factory):
         del os.environ["THEORYLENS_STATE"]
     else:
         os.environ["THEORYLENS_STATE"] = before
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The contract's golden value of an id, as written there: ``golden("G1.1-7")``."""
+    entries = json.loads((Path(__file__).parent / "golden" / "values.json").read_text(encoding="utf-8"))
+    return {entry["id"]: entry["value"] for entry in entries}.__getitem__
