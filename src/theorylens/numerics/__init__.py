@@ -1,26 +1,62 @@
 """How to compute: the risk and its derivatives, spectra, traces, neighbours, exact intervals. Knows no subjects.
 
 Design: operators are anything with ``size`` and ``matvec``; every iterative routine returns its convergence evidence,
-every sum over examples is divided once by its own denominator, and work is counted where it is done (`tally`).
+every sum over examples is divided once by its own denominator, and work is counted where it is done (`tally`). Names
+are loaded when they are first used (PEP 562): the exact intervals need no torch, so neither does who asks for one.
 """
 
-from .binomial import clopper_pearson, clopper_pearson_interval
-from .concentration import hoeffding
-from .counting import Tally, count, tally
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .binomial import clopper_pearson, clopper_pearson_interval
+    from .concentration import hoeffding
+    from .counting import Tally, count, tally
+    from .gaussian import ACTIVATIONS, Elementwise, elementwise, gaussian_rule
 from .graph import graph_bytes
-from .lanczos import Ritz, eigenvalues
-from .memory import Batch, fitting, part, rows, to_device
-from .neighbours import Neighbours, UniqueRows, nearest, nearest_in, unique_rows
-from .objective import Hessian, LossSum, Objective, flatten
-from .operator import Counted, DenseOperator, Operator
-from .relative_entropy import kl, kl_inverse
-from .second import NoSecondDerivativeError, missing_operator, second_derivatives
-from .trace import hutchinson
+    from .lanczos import Ritz, eigenvalues
+    from .memory import Batch, fitting, part, rows, to_device
+    from .neighbours import Neighbours, UniqueRows, nearest, nearest_in, unique_rows
+    from .objective import Hessian, LossSum, Objective, flatten
+    from .operator import Counted, DenseOperator, Operator
+    from .relative_entropy import kl, kl_inverse
+    from .second import NoSecondDerivativeError, missing_operator, second_derivatives
+    from .trace import hutchinson
+
+_HOMES = {
+    "binomial": ("clopper_pearson", "clopper_pearson_interval"),
+    "concentration": ("hoeffding",),
+    "counting": ("Tally", "count", "tally"),
+    "graph": ("graph_bytes",),
+    "lanczos": ("Ritz", "eigenvalues"),
+    "memory": ("Batch", "fitting", "part", "rows", "to_device"),
+    "neighbours": ("Neighbours", "UniqueRows", "nearest", "nearest_in", "unique_rows"),
+    "objective": ("Hessian", "LossSum", "Objective", "flatten"),
+    "operator": ("Counted", "DenseOperator", "Operator"),
+    "relative_entropy": ("kl", "kl_inverse"),
+    "second": ("NoSecondDerivativeError", "missing_operator", "second_derivatives"),
+    "trace": ("hutchinson",),
+}
+_MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Batch", "Counted", "DenseOperator", "Hessian", "LossSum", "Neighbours", "NoSecondDerivativeError", "Objective",
+    "ACTIVATIONS", "Batch", "Counted", "DenseOperator", "Elementwise", "Hessian", "LossSum", "Neighbours", "NoSecondDerivativeError", "Objective",
     "Operator", "Ritz", "Tally", "UniqueRows", "clopper_pearson", "clopper_pearson_interval", "count",
-    "eigenvalues", "fitting", "flatten", "graph_bytes", "hoeffding", "hutchinson", "kl", "kl_inverse",
+    "eigenvalues", "elementwise", "fitting", "flatten", "gaussian_rule", "graph_bytes", "hoeffding", "hutchinson", "kl", "kl_inverse",
     "missing_operator", "nearest", "nearest_in", "part", "rows", "second_derivatives", "tally", "to_device",
     "unique_rows",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
