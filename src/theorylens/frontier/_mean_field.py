@@ -15,28 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from scipy.optimize import brentq
-from torch import Tensor
 
-Elementwise = Callable[[Tensor], Tensor]
-Floats = NDArray[np.float64]
+from theorylens.numerics.gaussian import ACTIVATIONS, Elementwise, Floats, elementwise, gaussian_rule
 
-ACTIVATIONS: dict[str, Elementwise] = {
-    "identity": lambda x: x,
-    "relu": torch.relu,
-    "leaky_relu": F.leaky_relu,
-    "tanh": torch.tanh,
-    "erf": torch.erf,
-    "sigmoid": torch.sigmoid,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-    "elu": F.elu,
-    "softplus": F.softplus,
-}
-REACH = 12.0  # the Gaussian beyond weighs 1e-31
+__all__ = ["ACTIVATIONS", "Elementwise", "MeanField", "NoFixedPointError", "chi", "mean_field"]
+
 LARGEST = 1e8  # a variance above this has no physical meaning: the map diverges
 CRITICAL = 1e-12  # how exactly a scale-free map must reproduce every variance
 
@@ -90,7 +74,7 @@ def mean_field(activation: str | Elementwise, sigma_w2: float, sigma_b2: float =
     for name, value in (("sigma_w2", sigma_w2), ("sigma_b2", sigma_b2)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a finite variance, zero or more, got {value}")
-    phi = _elementwise(activation)
+    phi = elementwise(activation)
     gain = float(_second_moment(phi, np.array([1.0]))[0])
     if _scale_free(phi, gain):
         growth = sigma_w2 * gain
@@ -105,7 +89,7 @@ def mean_field(activation: str | Elementwise, sigma_w2: float, sigma_b2: float =
 
 def chi(activation: str | Elementwise, sigma_w2: float, q: Floats) -> Floats:
     """``sigma_w2 E[phi'(sqrt(q) z)^2]`` at each variance in ``q`` (m,), shape (m,)."""
-    phi = _elementwise(activation)
+    phi = elementwise(activation)
     x, weights = _nodes(np.maximum(np.asarray(q, dtype=np.float64), 1e-24))  # at zero: the slope beside zero
     leaf = torch.from_numpy(x).requires_grad_()
     with torch.enable_grad():
@@ -122,17 +106,9 @@ def _second_moment(phi: Elementwise, q: Floats) -> Floats:
 
 
 def _nodes(q: Floats) -> tuple[Floats, Floats]:
-    """Points sqrt(q) z (m, nodes) and Gaussian weights (nodes,) of a double-exponential rule on both half-lines.
-
-    The rule crowds its points at zero, where sigmoid-like slopes of large variance and kinks live.
-    """
-    t = np.arange(-4.0, 4.0 + 1e-9, 0.0125)
-    decay = np.exp(-np.pi * np.sinh(t))
-    z = REACH / (1 + decay)
-    step = 0.0125 * REACH * np.pi * np.cosh(t) * decay / (1 + decay) ** 2
-    weights = step * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    weights /= 2 * weights.sum()  # the last digits of the rule: total probability is one
-    return np.sqrt(q)[:, None] * np.concatenate([-z[::-1], z]), np.concatenate([weights[::-1], weights])
+    """Points sqrt(q) z (m, nodes) and Gaussian weights (nodes,)."""
+    z, weights = gaussian_rule()
+    return np.sqrt(q)[:, None] * z, weights
 
 
 def _fixed_point(variance: Callable[[Floats], Floats]) -> float:
@@ -160,13 +136,3 @@ def _scale_free(phi: Elementwise, gain: float) -> bool:
     """Whether phi(a x) = a phi(x) for a > 0, as for ReLU and the identity."""
     moments = _second_moment(phi, np.array([1e-4, 1e4]))
     return bool(np.allclose(moments, gain * np.array([1e-4, 1e4]), rtol=1e-10, atol=0))
-
-
-def _elementwise(activation: str | Elementwise) -> Elementwise:
-    if not isinstance(activation, str):
-        return activation
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"unknown activation {activation!r}; known are {', '.join(sorted(ACTIVATIONS))}, or give a function"
-        )
-    return ACTIVATIONS[activation]
