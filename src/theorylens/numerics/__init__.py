@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from .binomial import clopper_pearson, clopper_pearson_interval
     from .concentration import hoeffding
     from .counting import Tally, count, tally
-    from .gaussian import ACTIVATIONS, Elementwise, elementwise, gaussian_rule
-from .graph import graph_bytes
+    from .graph import graph_bytes
     from .lanczos import Ritz, eigenvalues
     from .memory import Batch, fitting, part, rows, to_device
     from .neighbours import Neighbours, UniqueRows, nearest, nearest_in, unique_rows
@@ -42,9 +41,9 @@ _HOMES = {
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "ACTIVATIONS", "Batch", "Counted", "DenseOperator", "Elementwise", "Hessian", "LossSum", "Neighbours", "NoSecondDerivativeError", "Objective",
+    "Batch", "Counted", "DenseOperator", "Hessian", "LossSum", "Neighbours", "NoSecondDerivativeError", "Objective",
     "Operator", "Ritz", "Tally", "UniqueRows", "clopper_pearson", "clopper_pearson_interval", "count",
-    "eigenvalues", "elementwise", "fitting", "flatten", "gaussian_rule", "graph_bytes", "hoeffding", "hutchinson", "kl", "kl_inverse",
+    "eigenvalues", "fitting", "flatten", "graph_bytes", "hoeffding", "hutchinson", "kl", "kl_inverse",
     "missing_operator", "nearest", "nearest_in", "part", "rows", "second_derivatives", "tally", "to_device",
     "unique_rows",
 ]  # fmt: skip
