@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from theorylens.core import Probe
     from theorylens.numerics.binomial import clopper_pearson, clopper_pearson_interval
-    from theorylens.numerics.concentration import hoeffding
+    from theorylens.numerics.concentration import bennett, bernstein, chernoff_kl, dkw, empirical_bernstein, hoeffding
+    from theorylens.numerics.differences import (
+        azuma,
+        azuma_deviation,
+        bounded_differences,
+        efron_stein,
+        mcdiarmid,
+        mcdiarmid_deviation,
+    )
     from theorylens.numerics.relative_entropy import kl, kl_inverse
 
     from ._answers import Answers, answers
@@ -30,7 +38,22 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "theorylens.numerics.binomial": ("clopper_pearson", "clopper_pearson_interval"),
-    "theorylens.numerics.concentration": ("hoeffding",),
+    "theorylens.numerics.concentration": (
+        "bennett",
+        "bernstein",
+        "chernoff_kl",
+        "dkw",
+        "empirical_bernstein",
+        "hoeffding",
+    ),
+    "theorylens.numerics.differences": (
+        "azuma",
+        "azuma_deviation",
+        "bounded_differences",
+        "efron_stein",
+        "mcdiarmid",
+        "mcdiarmid_deviation",
+    ),
     "theorylens.numerics.relative_entropy": ("kl", "kl_inverse"),
     "._answers": ("Answers", "answers"),
     "._finite_class": ("affordable_bits", "occam_bound", "probe_weight_bits", "weight_bits"),
@@ -44,10 +67,11 @@ _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = ("probe_test_error", "probe_chernoff_kl", "probe_weight_bits", "probe_gap")
 
 __all__ = [
-    "PROBES", "Answers", "HoldoutBound", "Sample", "affordable_bits", "answers", "clopper_pearson",
-    "clopper_pearson_interval", "hoeffding", "holdout_bound", "kl", "kl_inverse", "occam_bound", "one_bound",
-    "pac_bayes_kl", "probe_chernoff_kl", "probe_gap", "probe_test_error", "probe_weight_bits", "samples", "weight_bits",
-    "xi",
+    "PROBES", "Answers", "HoldoutBound", "Sample", "affordable_bits", "answers", "azuma", "azuma_deviation", "bennett",
+    "bernstein", "bounded_differences", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "dkw",
+    "efron_stein", "empirical_bernstein", "hoeffding", "holdout_bound", "kl", "kl_inverse", "mcdiarmid",
+    "mcdiarmid_deviation", "occam_bound", "one_bound", "pac_bayes_kl", "probe_chernoff_kl", "probe_gap",
+    "probe_test_error", "probe_weight_bits", "samples", "weight_bits", "xi",
 ]  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .binomial import clopper_pearson, clopper_pearson_interval
-    from .concentration import hoeffding
+    from .concentration import bennett, bernstein, chernoff_kl, dkw, empirical_bernstein, hoeffding
     from .counting import Tally, count, tally
+    from .differences import azuma, azuma_deviation, bounded_differences, efron_stein, mcdiarmid, mcdiarmid_deviation
     from .graph import graph_bytes
     from .lanczos import Ritz, eigenvalues
     from .memory import Batch, fitting, part, rows, to_device
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "binomial": ("clopper_pearson", "clopper_pearson_interval"),
-    "concentration": ("hoeffding",),
+    "concentration": ("bennett", "bernstein", "chernoff_kl", "dkw", "empirical_bernstein", "hoeffding"),
     "counting": ("Tally", "count", "tally"),
+    "differences": (
+        "azuma",
+        "azuma_deviation",
+        "bounded_differences",
+        "efron_stein",
+        "mcdiarmid",
+        "mcdiarmid_deviation",
+    ),
     "graph": ("graph_bytes",),
     "lanczos": ("Ritz", "eigenvalues"),
     "memory": ("Batch", "fitting", "part", "rows", "to_device"),
@@ -42,10 +51,11 @@ _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Batch", "Counted", "DenseOperator", "Hessian", "LossSum", "Neighbours", "NoSecondDerivativeError", "Objective",
-    "Operator", "Ritz", "Tally", "UniqueRows", "clopper_pearson", "clopper_pearson_interval", "count",
-    "eigenvalues", "fitting", "flatten", "graph_bytes", "hoeffding", "hutchinson", "kl", "kl_inverse",
-    "missing_operator", "nearest", "nearest_in", "part", "rows", "second_derivatives", "tally", "to_device",
-    "unique_rows",
+    "Operator", "Ritz", "Tally", "UniqueRows", "azuma", "azuma_deviation", "bennett", "bernstein",
+    "bounded_differences", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw", "efron_stein",
+    "eigenvalues", "empirical_bernstein", "fitting", "flatten", "graph_bytes", "hoeffding", "hutchinson", "kl",
+    "kl_inverse", "mcdiarmid", "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part", "rows",
+    "second_derivatives", "tally", "to_device", "unique_rows",
 ]  # fmt: skip
 
 
