@@ -5,12 +5,15 @@ Design: the record of a run is read with intervals that know its noise is correl
 """
 
 from ._loss_slope import Slope, last_part, loss_slope
+from ._measured_rate import ObservedRate, measured_problem, observed_rate
 from ._progress import Turning, probe_loss_slope, turning
+from ._rates import ALGORITHMS, Bound, Problem, convergence_bound, gradient_bound_from_decrease, sgd_step
 from ._sharpening import Course, probe_sharpening, sharpening
 
 PROBES = (probe_loss_slope, probe_sharpening)
 
 __all__ = [
-    "PROBES", "Course", "Slope", "Turning", "last_part", "loss_slope", "probe_loss_slope", "probe_sharpening",
-    "sharpening", "turning",
+    "ALGORITHMS", "PROBES", "Bound", "Course", "ObservedRate", "Problem", "Slope", "Turning", "convergence_bound",
+    "gradient_bound_from_decrease", "last_part", "loss_slope", "measured_problem", "observed_rate", "probe_loss_slope",
+    "probe_sharpening", "sgd_step", "sharpening", "turning",
 ]  # fmt: skip
