@@ -4,16 +4,46 @@ Design: the record of a run is read with intervals that know its noise is correl
 (curvature along the way) is measured at the checkpoints, on the same rows at each.
 """
 
+from ._batch_scaling import ScaledRate, max_stable_lr, scale_learning_rate
+from ._early_stopping import (
+    EarlyStopping,
+    Stopped,
+    early_stop,
+    generalisation_loss,
+    patience,
+    progress_quotient,
+    relative_rise,
+    successive_rises,
+    training_progress,
+)
+from ._linear_modes import ModeCourse, half_learning_time, mode_course, mode_residual, residual_modes, two_layer_mode
 from ._loss_slope import Slope, last_part, loss_slope
 from ._measured_rate import ObservedRate, measured_problem, observed_rate
 from ._progress import Turning, probe_loss_slope, turning
 from ._rates import ALGORITHMS, Bound, Problem, convergence_bound, gradient_bound_from_decrease, sgd_step
+from ._schedules import (
+    Schedule,
+    constant,
+    cosine_annealing,
+    cosine_restarts,
+    exponential_decay,
+    followed,
+    linear_to_zero,
+    step_decay,
+    warmup,
+    warmup_stable_decay,
+)
 from ._sharpening import Course, probe_sharpening, sharpening
 
 PROBES = (probe_loss_slope, probe_sharpening)
 
 __all__ = [
-    "ALGORITHMS", "PROBES", "Bound", "Course", "ObservedRate", "Problem", "Slope", "Turning", "convergence_bound",
-    "gradient_bound_from_decrease", "last_part", "loss_slope", "measured_problem", "observed_rate", "probe_loss_slope",
-    "probe_sharpening", "sgd_step", "sharpening", "turning",
+    "ALGORITHMS", "PROBES", "Bound", "Course", "EarlyStopping", "ModeCourse", "ObservedRate", "Problem", "ScaledRate",
+    "Schedule", "Slope", "Stopped", "Turning", "constant", "convergence_bound", "cosine_annealing", "cosine_restarts",
+    "early_stop", "exponential_decay", "followed", "generalisation_loss", "gradient_bound_from_decrease",
+    "half_learning_time", "last_part", "linear_to_zero", "loss_slope", "max_stable_lr", "measured_problem",
+    "mode_course", "mode_residual", "observed_rate", "patience", "probe_loss_slope", "probe_sharpening",
+    "progress_quotient", "relative_rise", "residual_modes", "scale_learning_rate", "sgd_step", "sharpening",
+    "step_decay", "successive_rises", "training_progress", "turning", "two_layer_mode", "warmup",
+    "warmup_stable_decay",
 ]  # fmt: skip
