@@ -10,12 +10,15 @@ from ._balanced_alignment import balanced_alignment
 from ._dimension_probe import probe_effective_dimension
 from ._effective_dimension import effective_dimension, leverage
 from ._empirical import ntk
+from ._infinite import Affine, WideKernels, WideNetwork, wide_kernels, wide_network
 from ._movement import Movement, kernel_movement
 from ._movement_probe import probe_movement
+from ._reading import read_wide_network
 
 PROBES = (probe_alignment, probe_effective_dimension, probe_movement)
 
 __all__ = [
-    "PROBES", "Movement", "alignment", "balanced_alignment", "effective_dimension", "kernel_movement", "leverage",
-    "ntk", "probe_alignment", "probe_effective_dimension", "probe_movement",
+    "PROBES", "Affine", "Movement", "WideKernels", "WideNetwork", "alignment", "balanced_alignment",
+    "effective_dimension", "kernel_movement", "leverage", "ntk", "probe_alignment", "probe_effective_dimension",
+    "probe_movement", "read_wide_network", "wide_kernels", "wide_network",
 ]  # fmt: skip
