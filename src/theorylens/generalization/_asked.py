@@ -22,7 +22,7 @@ def share(name: str, value: float) -> float:
 
 def whole(name: str, value: Any, least: int = 1) -> int:
     """``value`` as an int when it is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not math.isfinite(value) or value != int(value):
+    if isinstance(value, bool) or (not isinstance(value, int) and (not math.isfinite(value) or value != int(value))):
         raise ValueError(f"{name} must be a whole number, got {value}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
