@@ -85,7 +85,7 @@ def test_the_expectation_is_the_mean_over_all_divisions(net, data, size):
 
 
 def test_sgd_over_all_orders_follows_the_modified_loss_to_third_order():
-    """One epoch over three quadratic losses, averaged over the six orders: the error falls with the cube of the rate."""
+    """One epoch over three quadratic losses, averaged over the orders: the error falls with the cube of the rate."""
     g = np.random.default_rng(0)
     a = [m @ m.T / 2 for m in g.normal(size=(3, 2, 2))]
     b = g.normal(size=(3, 2))

@@ -1,4 +1,4 @@
-"""Minimum norm, maximum margin, early stopping, stationary covariance: closed forms, optimality conditions, real runs."""
+"""Minimum norm, maximum margin, early stopping, stationary covariance: closed forms, optimality, real runs."""
 
 import math
 

@@ -4,12 +4,44 @@ Design: architectures are measured, not looked up (shifts are made, windows foll
 data are counted and compared exactly where that is possible, and tested with valid p-values where it is not.
 """
 
+from ._adaptive import AdaptiveBias, AdaptiveState, NormBox, adaptive_optimizer_bias, adaptive_state, norm_box
+from ._attention import (
+    attention_distance,
+    attention_entropy,
+    attention_macs,
+    collapsing_path,
+    rank_one_residual,
+    uniform_distance,
+)
+from ._attention_probe import entropy_share, probe_attention
+from ._attention_weights import AttentionWeights, attention_weights
+from ._candidates import Factory, candidates, parameter_count
 from ._class_balance import ClassBalance, class_balance, effective_classes
 from ._class_shares import probe_class_balance
+from ._colour_refinement import (
+    Separation,
+    aggregator_collisions,
+    colour_refinement,
+    separations,
+    weisfeiler_leman_separates,
+)
+from ._comparison import Comparison, Ranked, compare_architectures
+from ._convolution_counts import ConvolutionCount, convolution_counts, convolution_table
+from ._crossed import crossed_mean
+from ._data_structure import ArchitectureChoice, DataStructure, data_structure, select_architecture
 from ._early_stopping import EarlyStopping, early_stopping_path, estimation_risk, gradient_flow_filter, ridge_filter
 from ._effective_field import EffectiveField, effective_field
 from ._equivariance import LayerShift, equivariance_error, shift_disagreement, shifted
 from ._field_of_view import probe_receptive_field
+from ._flat_minima import (
+    FlatnessPreference,
+    Sharpness,
+    SharpnessSeries,
+    flatness_preference,
+    log_slope,
+    sharpness_at,
+    sharpness_series,
+)
 from ._gradient_flow import (
     FlowComparison,
     Path,
@@ -21,6 +53,7 @@ from ._gradient_flow import (
 )
 from ._gradient_noise import GradientNoise, gradient_noise, gradient_noise_scale, noise_scale
 from ._gradient_support import gradient_support
+from ._graphs import GraphFacts, adjacency_matrix, graph_facts, normalised_laplacian
 from ._implicit_regulariser import (
     ImplicitRegulariser,
     expected_regulariser,
@@ -31,25 +64,56 @@ from ._implicit_regulariser import (
     sgd_noise_scale,
 )
 from ._interpolation import MarginProgress, MaxMargin, excess_norm, margin_progress, max_margin, minimum_norm_solution
+from ._linear_stability import linear_stability
+from ._message_passing import (
+    Influence,
+    dirichlet_energy,
+    graph_permutation_test,
+    node_features,
+    node_influence,
+    smoothing_by_depth,
+    squashing_curve,
+)
 from ._overlap import Overlap, duplicates, shared_units, split_overlap
+from ._permutation import PermutationTest, permutation_test
+from ._rearrangement import probe_permutation
 from ._receptive_field import FieldLayer, ReceptiveField, receptive_field
+from ._recurrence import Memory, is_causal, jacobian_by_lag, memory_curve, sequence_outputs, time_shift_errors
 from ._shift_test import probe_two_sample
 from ._split_overlap import probe_overlap
 from ._stationary import stationary_covariance
+from ._structure_probe import probe_data_structure
+from ._symmetry import TURNS, equivariance_curve, symmetry_error, turn_errors
 from ._translation import probe_equivariance
+from ._trials import Budget
 from ._two_sample import TwoSample, mmd, mmd_test
 
 __all__ = [
-    "PROBES", "ClassBalance", "EarlyStopping", "EffectiveField", "FieldLayer", "FlowComparison", "GradientNoise",
-    "ImplicitRegulariser", "LayerShift", "MarginProgress", "MaxMargin", "Overlap", "Path", "ReceptiveField",
-    "TwoSample", "class_balance", "duplicates", "early_stopping_path", "effective_classes", "effective_field",
-    "equivariance_error", "estimation_risk", "excess_norm", "expected_regulariser", "flow_comparison",
-    "gradient_descent", "gradient_flow", "gradient_flow_filter", "gradient_noise", "gradient_noise_scale",
-    "gradient_support", "implicit_regulariser", "label_noise_regulariser", "margin_progress", "max_margin",
+    "PROBES", "TURNS", "AdaptiveBias", "AdaptiveState", "ArchitectureChoice", "AttentionWeights", "Budget",
+    "ClassBalance", "Comparison", "ConvolutionCount", "DataStructure", "EarlyStopping", "EffectiveField", "Factory",
+    "FieldLayer", "FlatnessPreference", "FlowComparison", "GradientNoise", "GraphFacts", "ImplicitRegulariser",
+    "Influence", "LayerShift", "MarginProgress", "MaxMargin", "Memory", "NormBox", "Overlap", "Path",
+    "PermutationTest", "Ranked", "ReceptiveField", "Separation", "Sharpness", "SharpnessSeries", "TwoSample",
+    "adaptive_optimizer_bias", "adaptive_state", "adjacency_matrix", "aggregator_collisions", "attention_distance",
+    "attention_entropy", "attention_macs", "attention_weights", "candidates", "class_balance", "collapsing_path",
+    "colour_refinement", "compare_architectures", "convolution_counts", "convolution_table", "crossed_mean",
+    "data_structure", "dirichlet_energy", "duplicates", "early_stopping_path", "effective_classes",
+    "effective_field", "entropy_share", "equivariance_curve", "equivariance_error", "estimation_risk",
+    "excess_norm", "expected_regulariser", "flatness_preference", "flow_comparison", "gradient_descent",
+    "gradient_flow", "gradient_flow_filter", "gradient_noise", "gradient_noise_scale", "gradient_support",
+    "graph_facts", "graph_permutation_test", "implicit_regulariser", "is_causal", "jacobian_by_lag",
+    "label_noise_regulariser", "linear_stability", "log_slope", "margin_progress", "max_margin", "memory_curve",
     "minibatch_regulariser", "minimum_norm_solution", "mmd", "mmd_test", "model_gradient", "modified_gradient",
-    "noise_scale", "probe_class_balance", "probe_equivariance", "probe_overlap", "probe_receptive_field",
-    "probe_two_sample", "receptive_field", "regulariser_gradient", "ridge_filter", "sgd_noise_scale", "shared_units",
-    "shift_disagreement", "shifted", "split_overlap", "stationary_covariance",
+    "node_features", "node_influence", "noise_scale", "norm_box", "normalised_laplacian", "parameter_count",
+    "permutation_test", "probe_attention", "probe_class_balance", "probe_data_structure", "probe_equivariance",
+    "probe_overlap", "probe_permutation", "probe_receptive_field", "probe_two_sample", "rank_one_residual",
+    "receptive_field", "regulariser_gradient", "ridge_filter", "select_architecture", "separations",
+    "sequence_outputs", "sgd_noise_scale", "shared_units", "sharpness_at", "sharpness_series", "shift_disagreement",
+    "shifted", "smoothing_by_depth", "split_overlap", "squashing_curve", "stationary_covariance", "symmetry_error",
+    "time_shift_errors", "turn_errors", "uniform_distance", "weisfeiler_leman_separates",
 ]  # fmt: skip
 
-PROBES = (probe_equivariance, probe_receptive_field, probe_class_balance, probe_overlap, probe_two_sample)
+PROBES = (
+    probe_equivariance, probe_receptive_field, probe_permutation, probe_attention, probe_data_structure,
+    probe_class_balance, probe_overlap, probe_two_sample,
+)  # fmt: skip

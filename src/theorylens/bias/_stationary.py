@@ -9,7 +9,6 @@ Breaks   the diffusion where η times the largest eigenvalue is not small: compa
 
 from __future__ import annotations
 
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_continuous_lyapunov, solve_discrete_lyapunov
@@ -19,9 +18,7 @@ from ._implicit_regulariser import check_lr
 Floats = NDArray[np.float64]
 
 
-def stationary_covariance(
-    hessian: Floats, noise: Floats, lr: float, *, of: str = "steps"
-) -> Floats:
+def stationary_covariance(hessian: Floats, noise: Floats, lr: float, *, of: str = "steps") -> Floats:
     """Covariance of the weights around the minimum.
 
     Parameters
