@@ -1,20 +1,58 @@
 """Landscape: what is the shape of the loss around the solution?
 
 Design: everything rests on exact Hessian-vector products over a fixed set of rows. Each eigenvalue comes with the
-residual that bounds its error, and each number of a trained network with the same number before training.
+residual that bounds its error, and each number of a trained network with the same number before training. A network is
+never moved: the loss elsewhere is that of a copy.
 """
 
+from theorylens.numerics.random_matrix import goe_all_positive, goe_exponent, marchenko_pastur_edges
+
+from ._averaging import average_weights, averaged_model, averaging, update_statistics
 from ._critical import probe_critical_point
+from ._cubic_newton import CubicNewton, NewtonEvent, SaddleFreeNewton
+from ._cubic_step import CubicStep, cubic_step
 from ._curvature import Eigenvalues, Ends, both_ends, eigenvalues, hessian_eigenvalues
+from ._density import SpectralDensity, spectral_density
+from ._displaced import Displaced
+from ._escape_direction import EscapeDirection, StrictSaddle, downward_direction, escape_direction, strict_saddle
+from ._escape_run import EscapeRun, escape_time, noise_along
+from ._escape_time import (
+    flow_escape_time,
+    gd_escape_steps,
+    mean_exit_time,
+    noisy_gd_escape_steps,
+    small_noise_exit_time,
+)
+from ._expected_sharpness import expected_sharpness
+from ._flatness import CurvatureSummary, curvature_summary
+from ._octopus import octopus
 from ._outermost import probe_eigenvalues
+from ._paths import Path, barrier, linear_path
+from ._perturbed_gd import Perturbation, PerturbedGD, Thresholds, perturbed_gd_thresholds
+from ._random_fields import p_spin_complexity, p_spin_index_share, p_spin_threshold
+from ._rescaling import Invariance, Rescaling, invariance, rescaled
+from ._sam import ASAM, SAM
+from ._second_order import SecondOrderTest, is_second_order_stationary, is_strict_saddle, second_order_test
+from ._slices import Slice, Surface, loss_slice, loss_surface, random_direction
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
 from ._trace import hessian_trace, probe_trace, trace
+from ._worst_case import WorstCase, keskar_sharpness, worst_case_sharpness
 
 PROBES = (probe_eigenvalues, probe_trace, probe_critical_point)
 
 __all__ = [
-    "PROBES", "CriticalPoint", "Eigenvalues", "Ends", "Place", "StepRule", "adam_stability_limit", "both_ends",
-    "classify", "critical_point", "eigenvalues", "hessian_eigenvalues", "hessian_trace", "probe_critical_point",
-    "probe_eigenvalues", "probe_trace", "stability_limit", "step_rule", "trace",
+    "ASAM", "PROBES", "SAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureSummary", "Displaced",
+    "Eigenvalues", "Ends", "EscapeDirection", "EscapeRun", "Invariance", "NewtonEvent", "Path", "PerturbedGD",
+    "Perturbation", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "Slice", "SpectralDensity",
+    "StepRule", "StrictSaddle", "Surface", "Thresholds", "WorstCase", "adam_stability_limit", "average_weights",
+    "averaged_model", "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step",
+    "curvature_summary", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
+    "flow_escape_time", "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues", "hessian_trace",
+    "invariance", "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "linear_path", "loss_slice",
+    "loss_surface", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
+    "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds", "probe_critical_point",
+    "probe_eigenvalues", "probe_trace", "random_direction", "rescaled", "second_order_test", "small_noise_exit_time",
+    "spectral_density", "stability_limit", "step_rule", "strict_saddle", "trace", "update_statistics",
+    "worst_case_sharpness",
 ]  # fmt: skip

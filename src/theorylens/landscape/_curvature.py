@@ -150,7 +150,7 @@ def hessian_eigenvalues(
         raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
     steps = _affordable(goal, k) if max_steps is None else max_steps
     hessian = goal.hessian()
-    operator: Operator = hessian if below is None else _Reflected(hessian, below)
+    operator: Operator = hessian if below is None else Reflected(hessian, below)
     ritz = lanczos.eigenvalues(
         operator, k, which=which if below is None else "LA", tolerance=tolerance,
         max_steps=min(steps, goal.size), generator=generator,
@@ -187,7 +187,7 @@ def subject_ends(subject: Subject, *, k: int, rows: int, tolerance: float) -> En
     return subject.once(key, lambda: both_ends(goal, k=k, tolerance=tolerance, generator=generator))
 
 
-class _Reflected:
+class Reflected:
     """``below - H``: its largest eigenvalues are the smallest of H."""
 
     def __init__(self, operator: Operator, below: float) -> None:

@@ -1,0 +1,168 @@
+"""The straight line between two networks: does the loss rise in between?
+
+Source   Goodfellow, Vinyals, Saxe (2015), ICLR; Frankle, Dziugaite, Roy, Carbin (2020), Linear mode connectivity and
+         the lottery ticket hypothesis, ICML; Garipov et al. (2018), NeurIPS (batch statistics must be taken anew)
+Assumes  one architecture: parameters are matched by name
+Breaks   networks that differ by a permutation of their units have a barrier and are the same function
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from theorylens.core import Task, objective
+from theorylens.results import Curve, Line, Message
+
+from ._averaging import update_statistics
+
+Floats = NDArray[np.float64]
+Statistics = Literal["interpolate", "recompute"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Path:
+    """Losses on the straight line from one network (0) to another (1).
+
+    Attributes
+    ----------
+    at, losses
+        Shares of the second network, 0 and 1 among them, and the loss at each.
+    """
+
+    at: Floats
+    losses: Floats
+
+    @property
+    def barrier(self) -> float:
+        """Largest rise above the line between the losses of the two ends; 0 when the path lies below it."""
+        chord = (1 - self.at) * self.losses[0] + self.at * self.losses[-1]
+        return max(0.0, float((self.losses - chord).max()))
+
+    @property
+    def climb(self) -> float:
+        """Largest rise above the higher of the two ends; 0 when there is none."""
+        return max(0.0, float(self.losses.max() - max(self.losses[0], self.losses[-1])))
+
+    def falls(self, tolerance: float = 0.0) -> bool:
+        """Whether no step along the path rises by more than ``tolerance``."""
+        return bool((np.diff(self.losses) <= tolerance).all())
+
+    def curve(self) -> Curve:
+        """As a picture, with the chord whose excess is the barrier."""
+        ends = np.array([0.0, 1.0])
+        return Curve(
+            label=Message("landscape.path", "The loss on the straight line between two networks"),
+            lines=(
+                Line(x=self.at, y=self.losses, name=Message("landscape.path.loss", "loss")),
+                Line(
+                    x=ends, y=self.losses[[0, -1]], name=Message("landscape.path.chord", "between the ends"),
+                    role="theory",
+                ),
+            ),
+            x_name=Message("landscape.path.x", "share of the second network"),
+            y_name=Message("landscape.path.loss", "loss"),
+        )  # fmt: skip
+
+
+def linear_path(
+    first: nn.Module,
+    second: nn.Module,
+    data: Any,
+    loss: Any,
+    *,
+    points: int = 21,
+    statistics: Statistics = "interpolate",
+    batch_size: int = 256,
+) -> Path:
+    """The loss at ``points`` networks on the line between two.
+
+    Parameters
+    ----------
+    first, second
+        Networks of one architecture, in evaluation mode; neither is touched.
+    data, loss
+        As in `eigenvalues`.
+    points
+        At least 3, both ends among them.
+    statistics
+        What batch normalisation uses in between: the ends' running statistics interpolated, or ``"recompute"``: taken
+        anew from ``data``, at the ends too.
+
+    Raises
+    ------
+    ValueError
+        Networks that do not match, fewer than 3 points.
+
+    >>> rows = torch.tensor([[1.0]]), torch.zeros(1, 1)
+    >>> left, right = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    >>> _ = left.load_state_dict({"weight": -torch.ones(1, 1)}), right.load_state_dict({"weight": torch.ones(1, 1)})
+    >>> linear_path(left, right, rows, lambda o, t: (o[:, 0] ** 2 - 1) ** 2, points=5).barrier
+    1.0
+    """
+    if points < 3:
+        raise ValueError(f"points must be at least 3, got {points}: the ends alone have no in-between")
+    if statistics not in ("interpolate", "recompute"):
+        raise ValueError(f"statistics must be 'interpolate' or 'recompute', got {statistics!r}")
+    a, b = first.state_dict(), second.state_dict()
+    _check_match(a, b)
+    between = copy.deepcopy(first)
+    at = np.linspace(0.0, 1.0, points)
+    task = loss if isinstance(loss, Task) else Task(loss=loss)
+    losses = []
+    for share in at:
+        between.load_state_dict(mixed(a, b, float(share)))
+        if statistics == "recompute":
+            update_statistics(between, data, batch_size=batch_size, forward=task.forward)
+        losses.append(objective(between, data, task, batch_size=batch_size).value)
+    return Path(at=at, losses=np.array(losses))
+
+
+def barrier(
+    first: nn.Module,
+    second: nn.Module,
+    data: Any,
+    loss: Any,
+    *,
+    points: int = 21,
+    statistics: Statistics = "interpolate",
+    batch_size: int = 256,
+) -> float:
+    """The linear barrier between two networks; see `linear_path`. A lower estimate: the maximum over the points taken.
+
+    Within three standard errors of zero the two are called linearly mode connected.
+    """
+    path = linear_path(
+        first, second, data, loss, points=points, statistics=statistics, batch_size=batch_size
+    )  # fmt: skip
+    return path.barrier
+
+
+def mixed(a: Mapping[str, Tensor], b: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """(1 - share) a + share b; exactly an end at 0 and 1. Integers (counters) are those of ``a``."""
+    if share in (0.0, 1.0):
+        return dict(a if share == 0 else b)
+    return {name: torch.lerp(t, b[name].to(t), share) if t.is_floating_point() else t for name, t in a.items()}
+
+
+def _check_match(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    if names := sorted(set(a) ^ set(b)):
+        raise ValueError(f"the two networks differ in {', '.join(names[:3])}; give two of one architecture")
+    bent = [name for name in a if a[name].shape != b[name].shape]
+    if bent:
+        name = bent[0]
+        raise ValueError(
+            f"{name} has shape {tuple(a[name].shape)} in one network and {tuple(b[name].shape)} in the other; "
+            "give two of one architecture"
+        )
+    for name, tensor in [*a.items(), *b.items()]:
+        if tensor.is_floating_point() and not math.isfinite(float(tensor.double().sum())):
+            raise ValueError(f"{name} is not finite in one of the networks")

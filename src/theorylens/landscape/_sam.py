@@ -1,0 +1,220 @@
+"""Sharpness-aware minimisation around any optimiser: the gradient is taken where the loss is about highest nearby.
+
+Source   Foret, Kleiner, Mobahi, Neyshabur (2021), ICLR (SAM); Kwon, Kim, Park, Choi (2021), ICML (adaptive: ASAM)
+Assumes  two gradients of the same batch per step
+Breaks   it lowers sharpness in one parametrisation; that this helps generalisation is seen often and not always
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class _SharpnessAware(Optimizer, ABC):
+    """The two steps; the subclass says in which unit the neighbourhood is measured."""
+
+    def __init__(self, base: Optimizer, rho: float, model: nn.Module | None) -> None:
+        _check(base, rho)
+        self.base = base
+        self.skipped = 0
+        self._model = model
+        self._origin: dict[Tensor, Tensor] = {}
+        self._statistics: _Frozen | None = None
+        super().__init__(base.param_groups, {"rho": rho})
+        self.param_groups = base.param_groups  # one list, so that a scheduler of either moves both
+        self.state = base.state
+
+    def first_step(self) -> None:
+        """Move to the neighbour along the gradient that is there, and zero the gradients."""
+        if self._origin:
+            raise RuntimeError("first_step was called twice; call second_step in between")
+        slopes = [
+            (p, self._scale(p), group["rho"]) for group in self.param_groups for p in group["params"]
+            if p.grad is not None
+        ]  # fmt: skip
+        if not slopes:
+            raise RuntimeError("no parameter has a gradient; call backward() before first_step()")
+        with torch.no_grad():
+            squares = [float((p.grad * t).double().square().sum()) for p, t, _ in slopes]
+            norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.inf
+            self._origin = {p: p.detach().clone() for p, _, _ in slopes}
+            if norm == 0 or math.isinf(norm):
+                self.skipped += 1
+            else:
+                for p, t, rho in slopes:
+                    p.add_(p.grad * t * t, alpha=rho / norm)
+        self.zero_grad()
+        self._statistics = _Frozen(self._model)
+
+    def second_step(self) -> None:
+        """Move back and take the base optimiser's step with the gradient that is there now; it is kept."""
+        if not self._origin:
+            raise RuntimeError("second_step needs first_step before it, and a second backward() in between")
+        self._back()
+        self.base.step()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Both steps; returns the loss at the weights themselves."""
+        if closure is None:
+            raise ValueError(
+                "SAM.step needs a closure that zeroes the gradients, computes the loss, calls backward() and returns "
+                "it; without one call first_step() and second_step(), each after a backward()"
+            )
+        loss = self._gradient_nearby(closure)
+        self.base.step()
+        return loss
+
+    def _back(self) -> None:
+        with torch.no_grad():
+            for p, value in self._origin.items():
+                p.copy_(value)
+        self._origin = {}
+        if self._statistics is not None:
+            self._statistics.thaw()
+            self._statistics = None
+
+    def sharded_step(self, closures: Sequence[Callable[[], Any]]) -> list[Any]:
+        """One step with a neighbour of its own for each shard of a batch (m-sharpness); returns their losses.
+
+        Each closure is as for `step`, on one shard; the gradients at the neighbours are averaged.
+        """
+        if not closures:
+            raise ValueError("sharded_step needs at least one closure, one for each shard of the batch")
+        losses, total = [], dict[Tensor, Tensor]()
+        for closure in closures:
+            losses.append(self._gradient_nearby(closure))
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        share = p.grad.detach() / len(closures)
+                        total[p] = total[p] + share if p in total else share
+        for p, slope in total.items():
+            p.grad = slope
+        self.base.step()
+        return losses
+
+    def _gradient_nearby(self, closure: Callable[[], Any]) -> Any:
+        """Leave the gradient at the neighbour in place, with the weights where they were; returns the first loss."""
+        with torch.enable_grad():
+            loss = closure()
+        self.first_step()
+        try:
+            with torch.enable_grad():
+                closure()
+        finally:
+            self._back()
+        return loss
+
+    @abstractmethod
+    def _scale(self, p: Tensor) -> Tensor | float:
+        """T_w: the unit in which the neighbourhood is measured, per weight."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.base.zero_grad(set_to_none=set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.base.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.base.load_state_dict(state_dict)
+        self.param_groups, self.state = self.base.param_groups, self.base.state
+
+
+class SAM(_SharpnessAware):
+    """w <- base step at w with the gradient taken at w + rho g / |g|.
+
+    Two ways to use it. With a closure that zeroes the gradients, computes the loss, calls backward and returns the
+    loss: ``rule.step(closure)``. Or in two steps, with gradient accumulation, AMP or several losses in between::
+
+        loss_on(batch).backward(); rule.first_step()
+        loss_on(batch).backward(); rule.second_step()
+
+    ``first_step`` moves to the neighbour and zeroes the gradients; ``second_step`` moves back, bit for bit, and lets
+    the base optimiser step. The direction does not depend on the scale of the gradient, so a loss that AMP scaled
+    needs no unscaling before ``first_step``.
+
+    Parameters
+    ----------
+    base
+        Any optimiser over the parameters; its groups, state and learning rate are shared, so that schedulers work on
+        either.
+    rho
+        Radius of the neighbourhood, at least 0; 0 is the base optimiser. Per group: ``group["rho"]``.
+    model
+        Given, its batch normalisation does not count the batch a second time: the running statistics see the weights
+        of the run, not their neighbours.
+
+    A gradient of exactly zero moves nothing in the first step, and one that is not finite neither (``skipped`` counts
+    them): what then happens is the base optimiser's, or the AMP scaler's, business.
+
+    >>> w = torch.tensor([1.0, 0.5], dtype=torch.float64, requires_grad=True)
+    >>> rule = SAM(torch.optim.SGD([w], lr=0.01), rho=0.05)
+    >>> def closure():
+    ...     rule.zero_grad()
+    ...     loss = w[0] ** 2 + 100 * w[1] ** 2
+    ...     loss.backward()
+    ...     return loss
+    >>> _ = rule.step(closure)
+    >>> [round(v, 9) for v in w.tolist()]
+    [0.979980004, -0.599980006]
+    """
+
+    def __init__(self, base: Optimizer, *, rho: float = 0.05, model: nn.Module | None = None) -> None:
+        super().__init__(base, rho, model)
+
+    def _scale(self, p: Tensor) -> float:
+        del p
+        return 1.0
+
+
+class ASAM(_SharpnessAware):
+    """SAM in a neighbourhood that follows the size of the weights: |T_w^-1 (w' - w)| <= rho with T_w = |w| + eta.
+
+    w' = w + rho T_w² g / |T_w g|: rescaling two layers against each other (for eta = 0) moves the neighbourhood along,
+    so that the step does not change what it means.
+
+    Parameters
+    ----------
+    base, rho, model
+        As in `SAM`; sensible radii are about ten times larger.
+    eta
+        Added to |w| so that weights at zero can move; at least 0.
+    """
+
+    def __init__(self, base: Optimizer, *, rho: float = 0.5, eta: float = 0.01, model: nn.Module | None = None) -> None:
+        if not (math.isfinite(eta) and eta >= 0):
+            raise ValueError(f"eta must be at least 0, got {eta}")
+        self.eta = eta
+        super().__init__(base, rho, model)
+
+    def _scale(self, p: Tensor) -> Tensor:
+        return p.detach().abs() + self.eta
+
+
+def _check(base: object, rho: float) -> None:
+    if not isinstance(base, Optimizer):
+        raise TypeError(
+            f"base is a {type(base).__name__}, needed is an optimiser: SAM(torch.optim.SGD(model.parameters(), lr=0.1))"
+        )
+    if not (math.isfinite(rho) and rho >= 0):
+        raise ValueError(f"rho must be at least 0, got {rho}")
+
+
+class _Frozen:
+    """Running statistics of batch normalisation, put back after the second pass through the network."""
+
+    def __init__(self, model: nn.Module | None) -> None:
+        norms = [] if model is None else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._kept = [(b, b.detach().clone()) for norm in norms for b in norm.buffers(recurse=False)]
+
+    def thaw(self) -> None:
+        with torch.no_grad():
+            for buffer, value in self._kept:
+                buffer.copy_(value)
