@@ -42,14 +42,24 @@ if TYPE_CHECKING:
     from ._fat_shattering import FatShattering, fat_shattered, fat_shattering, largest_shattered
     from ._finite_class import affordable_bits, occam_bound, probe_weight_bits, weight_bits
     from ._gap import probe_gap
+    from ._gaussian_kl import gaussian_kl, multivariate_gaussian_kl
     from ._gaussian_posterior import GaussianPosterior
     from ._gibbs_risk import GibbsRisk, gibbs_risk
     from ._growth import cover_count, log_sauer_shelah, sauer_shelah
     from ._holdout import HoldoutBound, Sample, holdout_bound, one_bound, samples
-    from ._holdout_size import holdout_size
+    from ._holdout_size import holdout_size, holdout_sizes
     from ._holdout_theorems import probe_chernoff_kl
     from ._pac import PacCertificate, pac_certificate
     from ._pac_bayes import pac_bayes_kl, xi
+    from ._pac_bayes_bernstein import BernsteinBound, pac_bayes_empirical_bernstein, variance_bound
+    from ._pac_bayes_forms import (
+        best_trade_off,
+        pac_bayes_catoni,
+        pac_bayes_disintegrated,
+        pac_bayes_lambda,
+        pac_bayes_mcallester,
+        pac_bayes_quadratic,
+    )
     from ._pac_experiment import PacLearningCurve, failure_rate, pac_learning_curve, sample_size_curve
     from ._posterior_training import PosteriorTraining
     from ._relative import LearntPrior, Relative, certify_relative
@@ -59,6 +69,7 @@ if TYPE_CHECKING:
         attainable_error,
         ehrenfeucht_lower_bound,
         sample_complexity,
+        sample_size_lines,
         sample_size_table,
         sample_sizes,
     )
@@ -102,23 +113,23 @@ _HOMES = {
     "._fat_shattering": ("FatShattering", "fat_shattered", "fat_shattering", "largest_shattered"),
     "._finite_class": ("affordable_bits", "occam_bound", "probe_weight_bits", "weight_bits"),
     "._gap": ("probe_gap",),
+    "._gaussian_kl": ("gaussian_kl", "multivariate_gaussian_kl"),
     "._holdout": ("HoldoutBound", "Sample", "holdout_bound", "one_bound", "samples"),
     "._holdout_theorems": ("probe_chernoff_kl",),
     "._pac_bayes": ("pac_bayes_kl", "xi"),
+    "._pac_bayes_bernstein": ("BernsteinBound", "pac_bayes_empirical_bernstein", "variance_bound"),
+    "._pac_bayes_forms": (
+        "best_trade_off",
+        "pac_bayes_catoni",
+        "pac_bayes_disintegrated",
+        "pac_bayes_lambda",
+        "pac_bayes_mcallester",
+        "pac_bayes_quadratic",
+    ),
     "._test_error": ("probe_test_error",),
     "._growth": ("cover_count", "log_sauer_shelah", "sauer_shelah"),
     "._uniform_convergence": ("uniform_convergence", "uniform_convergence_necessary"),
     "._vc_gap": ("VcBound", "growth_gap", "relative_vc_bound", "vc_bound", "vc_gap"),
-    "._sample_complexity": (
-        "SampleSize",
-        "attainable_delta",
-        "attainable_error",
-        "ehrenfeucht_lower_bound",
-        "sample_complexity",
-        "sample_size_table",
-        "sample_sizes",
-    ),
-    "._holdout_size": ("holdout_size",),
     "._pac": ("PacCertificate", "pac_certificate"),
     "._pac_experiment": ("PacLearningCurve", "failure_rate", "pac_learning_curve", "sample_size_curve"),
     "._certify": ("Certified", "certify"),
@@ -126,24 +137,38 @@ _HOMES = {
     "._gaussian_posterior": ("GaussianPosterior",),
     "._gibbs_risk": ("GibbsRisk", "gibbs_risk"),
     "._posterior_training": ("PosteriorTraining",),
+    "._holdout_size": ("holdout_size", "holdout_sizes"),
+    "._sample_complexity": (
+        "SampleSize",
+        "attainable_delta",
+        "attainable_error",
+        "ehrenfeucht_lower_bound",
+        "sample_complexity",
+        "sample_size_lines",
+        "sample_size_table",
+        "sample_sizes",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = ("probe_test_error", "probe_chernoff_kl", "probe_weight_bits", "probe_gap")
 
 __all__ = [
-    "Answers", "Certified", "Dudley", "EmpiricalCover", "FatShattering", "GaussianPosterior", "GibbsRisk",
-    "HoldoutBound", "LearntPrior", "PROBES", "PacCertificate", "PacLearningCurve", "PosteriorTraining",
-    "Relative", "Sample", "SampleSize", "VcBound", "affordable_bits", "answers", "attainable_delta", "attainable_error",
-    "azuma", "azuma_deviation", "ball_covering", "ball_packing", "bennett", "bernstein", "bounded_differences",
-    "bounded_mean", "certify", "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval",
-    "cover_count", "covering_bound", "dkw", "dudley", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
-    "empirical_cover", "entropy_integral", "failure_rate", "fat_shattered", "fat_shattering", "gibbs_risk",
-    "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "kl", "kl_inverse", "largest_shattered",
-    "linear_covering", "log_sauer_shelah", "mcdiarmid", "mcdiarmid_deviation", "occam_bound", "one_bound",
-    "pac_bayes_kl", "pac_certificate", "pac_learning_curve", "probe_chernoff_kl", "probe_gap", "probe_test_error",
-    "probe_weight_bits", "relative_vc_bound", "sample_complexity", "sample_size_curve", "sample_size_table",
-    "sample_sizes", "samples", "sauer_shelah", "spectral_covering", "uniform_convergence",
-    "uniform_convergence_necessary", "vc_bound", "vc_gap", "weight_bits", "xi",
+    "PROBES", "Answers", "BernsteinBound", "Certified", "Dudley", "EmpiricalCover", "FatShattering",
+    "GaussianPosterior", "GibbsRisk", "HoldoutBound", "LearntPrior", "PacCertificate", "PacLearningCurve",
+    "PosteriorTraining", "Relative", "Sample", "SampleSize", "VcBound", "affordable_bits", "answers",
+    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "bennett",
+    "bernstein", "best_trade_off", "bounded_differences", "bounded_mean", "certify", "certify_relative", "chernoff_kl",
+    "clopper_pearson", "clopper_pearson_interval", "cover_count", "covering_bound", "dkw", "dudley", "efron_stein",
+    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "failure_rate",
+    "fat_shattered", "fat_shattering", "gaussian_kl", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound",
+    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah",
+    "mcdiarmid", "mcdiarmid_deviation", "multivariate_gaussian_kl", "occam_bound", "one_bound", "pac_bayes_catoni",
+    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "probe_chernoff_kl",
+    "probe_gap", "probe_test_error", "probe_weight_bits", "relative_vc_bound", "sample_complexity",
+    "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
+    "spectral_covering", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound",
+    "vc_gap", "weight_bits", "xi",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ Assumes  losses in [0, 1]; a prior that does not depend on the n examples; the r
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 from theorylens.numerics.relative_entropy import kl_inverse
 
 Form = Literal["exact", "maurer"]
+Floats = NDArray[np.float64]
 _CHUNK = 1 << 20
 _EXACT_TO = 16  # below, ln k! minus Stirling is taken from the factorial itself
 
 
-def pac_bayes_kl(empirical: float, divergence: float, n: int, delta: float, *, form: Form = "exact") -> float:
+@overload
+def pac_bayes_kl(empirical: float, divergence: float, n: int, delta: float, *, form: Form = "exact") -> float: ...
+@overload
+def pac_bayes_kl(empirical: Any, divergence: Any, n: Any, delta: Any, *, form: Form = "exact") -> Floats: ...
+def pac_bayes_kl(empirical: Any, divergence: Any, n: Any, delta: Any, *, form: Form = "exact") -> float | Floats:
     """Upper bound on the risk of a predictor drawn from the posterior: kl_inverse(R_n, (KL + ln(xi(n)/delta))/n).
 
     With probability at least 1 - delta over the n examples, for all posteriors at once.
@@ -42,24 +47,47 @@ def pac_bayes_kl(empirical: float, divergence: float, n: int, delta: float, *, f
     >>> round(pac_bayes_kl(0.1, 20.0, 5000, 0.05, form="maurer"), 12)
     0.134669217252
     """
-    if not 0 <= empirical <= 1:
-        raise ValueError(f"the empirical risk must lie in [0, 1], got {empirical}; rescale a loss with another range")
-    if not divergence >= 0:
+    risk, budget = kl_budget(empirical, divergence, n, delta, form)
+    return kl_inverse(risk, budget) if risk.ndim else kl_inverse(float(risk), float(budget))
+
+
+def kl_budget(empirical: Any, divergence: Any, n: Any, delta: Any, form: str) -> tuple[Floats, Floats]:
+    """The risk and (KL + ln(constant/delta)) / n, rounded up, as arrays of one shape; refuses what is no bound."""
+    risk, nats, delta_ = (np.asarray(each, dtype=np.float64) for each in (empirical, divergence, delta))
+    check_risk(risk)
+    if not (nats >= 0).all():  # also catches NaN
         raise ValueError(f"a divergence must be at least 0, got {divergence}; check the order of posterior and prior")
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
-    if n != int(n) or n < 1:
-        raise ValueError(f"n must be a whole number, at least 1, got {n}")
+    check_delta(delta_)
+    count = check_count(n)
     if form == "maurer":
-        if n < 8:
+        if (count < 8).any():
             raise ValueError(f"2 sqrt(n) is proved from n = 8 on, got n = {n}; use form='exact'")
-        constant = 2 * math.sqrt(n)
+        constant = 2 * np.sqrt(count)
     elif form == "exact":
-        constant = xi(n)
+        sizes, place = np.unique(count, return_inverse=True)
+        constant = np.array([xi(int(size)) for size in sizes])[place].reshape(count.shape)
     else:
         raise ValueError(f"form must be 'exact' or 'maurer', got {form!r}")
-    budget = (divergence + math.log(constant / delta)) / n
-    return kl_inverse(empirical, math.nextafter(budget * (1 + 1e-14), math.inf))
+    budget = np.nextafter((nats + np.log(constant / delta_)) / count * (1 + 1e-14), np.inf)
+    risk, budget = np.broadcast_arrays(risk, budget)
+    return risk, budget
+
+
+def check_risk(risk: Floats) -> None:
+    if not ((risk >= 0) & (risk <= 1)).all():
+        raise ValueError(f"the empirical risk must lie in [0, 1], got {risk}; rescale a loss with another range")
+
+
+def check_delta(delta: Floats) -> None:
+    if not ((delta > 0) & (delta < 1)).all():
+        raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
+
+
+def check_count(n: Any, least: int = 1) -> Floats:
+    count = np.asarray(n, dtype=np.float64)
+    if not (np.isfinite(count).all() and (count == np.floor(count)).all() and (count >= least).all()):
+        raise ValueError(f"n must be a whole number, at least {least}, got {n}")
+    return count
 
 
 def xi(n: int) -> float:
