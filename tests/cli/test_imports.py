@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "jinja2", "rich", "joblib", "safetensors")
-COMMANDS = ("demo", "audit", "check", "init", "list", "explain", "compare", "gate", "render", "advise")
+COMMANDS = ("demo", "audit", "check", "init", "list", "explain", "compare", "gate", "render", "advise", "sample-size")
 WITHOUT_TORCH = """
 import sys
 

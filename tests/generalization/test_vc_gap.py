@@ -79,7 +79,7 @@ def test_unknown_names():
 
 
 def largest_gaps(m, runs, noise, rng):
-    """Largest R - r and |R - r| over all thresholds x >= t on uniform points whose labels [x >= 1/2] flip with noise."""
+    """Largest R - r and |R - r| over thresholds x >= t: uniform points, labels [x >= 1/2] flipped with noise."""
     x = np.sort(rng.random((runs, m)), axis=1)
     y = (x >= 0.5) ^ (rng.random((runs, m)) < noise)
     # Just after the i-th point: errors are positives to its left and negatives to its right.

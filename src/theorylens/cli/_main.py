@@ -14,8 +14,10 @@ import click
 import theorylens
 
 from ._audits import audit, check, demo
+from ._certifying import certify
 from ._describing import explain, init, listing
 from ._exits import INTERRUPTED, UNEXPECTED, UNREAD
+from ._sample_size import sample_size
 from ._stored import advise, compare, gate, render
 
 EPILOG = """\b
@@ -59,7 +61,7 @@ def commands() -> None:
     """Look at a trained PyTorch network through learning theory: how well will it generalise, why, what to change."""
 
 
-for command in (demo, audit, check, init, listing, explain, compare, gate, render, advise):
+for command in (demo, audit, check, certify, init, listing, explain, compare, gate, render, advise, sample_size):
     commands.add_command(command)
 
 

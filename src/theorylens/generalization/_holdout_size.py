@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from theorylens.numerics.binomial import clopper_pearson
 from theorylens.numerics.concentration import hoeffding
+from theorylens.results import Message
 
 from ._asked import probability, share
+from ._sample_complexity import SampleSize
 
 Theorem = Literal["clopper-pearson", "hoeffding"]
 LARGEST = 1 << 40
@@ -60,6 +62,36 @@ def holdout_size(
 
     # One error more than that covers every rounding, and its bound falls with n.
     return _from_then_on(lambda n: bool(wide(n, 1)), lambda n: wide(n, 0))
+
+
+def holdout_sizes(width: float, delta: float, *, error: float | None = None) -> tuple[SampleSize, ...]:
+    """`holdout_size` by each theorem, for tables; with ``error`` both for that rate and for whatever is measured.
+
+    >>> [found.m for found in holdout_sizes(0.05, 0.05, error=0.0)]
+    [59, 291, 600]
+    """
+    clopper = "Clopper, Pearson (1934). Biometrika 26:404-413."
+    exact = Message("theorem.binomial", "Clopper–Pearson (exact binomial tail)")
+    crude = Message("theorem.hoeffding", "Hoeffding")
+    whatever = Message(
+        "assume.holdout", "bound at most {width:.3g} above the measured error, whatever that is", width=width
+    )
+    found = []
+    if error is not None:
+        text = "bound at most {width:.3g} above the measured error, if that is {error:.3g}"
+        expected = Message("assume.holdout_at", text, width=width, error=error)
+        found.append(("clopper-pearson-at", exact, holdout_size(width, delta, error=error), expected, clopper))
+    found += [
+        ("clopper-pearson", exact, holdout_size(width, delta), whatever, clopper),
+        (
+            "hoeffding", crude, holdout_size(width, delta, theorem="hoeffding"), whatever,
+            "Hoeffding (1963). JASA 58:13-30.",
+        ),
+    ]  # fmt: skip
+    return tuple(
+        SampleSize(key=k, theorem=t, setting="holdout", kind="sufficient", m=m, assumption=a, reference=r)
+        for k, t, m, a, r in found
+    )
 
 
 def _widest(n: int, delta: float) -> float:

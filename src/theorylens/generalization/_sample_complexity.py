@@ -8,10 +8,12 @@ of the empirical minimiser over the best of the class), "expected" (an average i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from theorylens.results import Message, Table
+import numpy as np
+
+from theorylens.results import Curve, Line, Message, Table
 
 from ._asked import probability, whole
 from ._sample_theorems import KINDS, LARGEST, SAMPLE_THEOREMS, SETTINGS, Bound, Measure, SampleTheorem, Setting
@@ -158,6 +160,31 @@ def sample_size_table(found: tuple[SampleSize, ...]) -> Table:
     return Table(label=Message("samples.table", text), columns=columns, rows=rows)
 
 
+def sample_size_lines(
+    epsilons: Sequence[float], delta: float, *, class_size: int | None = None, log_class_size: float | None = None,
+    bits: float | None = None, vc_dimension: int | None = None,
+) -> Curve:  # fmt: skip
+    """Examples against accuracy: the fewest that a theorem of each setting calls enough."""
+    measure, size = class_measure(class_size, log_class_size, bits, vc_dimension)
+    grid, delta = np.array([probability("epsilon", e) for e in epsilons]), probability("delta", delta)
+
+    def line(setting: Setting) -> Line:
+        known = [
+            t for t in SAMPLE_THEOREMS.values() if (t.measure, t.setting, t.kind) == (measure, setting, "sufficient")
+        ]
+        y = np.array([min(_examples(t, size, float(e), delta) for t in known) for e in grid], dtype=np.float64)
+        return Line(x=grid, y=y, name=SETTINGS[setting], role="theory")
+
+    text = (
+        "Examples that are enough with probability {confidence:.1%}, by the setting; the least of the theorems of each"
+    )
+    settings: tuple[Setting, ...] = ("realizable", "uniform", "agnostic")
+    return Curve(
+        label=Message("samples.lines", text, confidence=1 - delta), lines=tuple(line(s) for s in settings), x_log=True,
+        y_log=True, x_name=Message("axis.epsilon", "accuracy ε"), y_name=Message("axis.samples", "examples"),
+    )  # fmt: skip
+
+
 def class_measure(
     class_size: int | None, log_class_size: float | None, bits: float | None, vc_dimension: int | None
 ) -> tuple[Measure, float]:
@@ -177,8 +204,8 @@ def class_measure(
 
 
 def _chosen(measure: Measure, setting: str, key: str | None) -> SampleTheorem:
-    if setting not in SETTINGS:
-        raise ValueError(f"unknown setting {setting!r}; known are {', '.join(SETTINGS)}")
+    if setting not in SETTINGS or setting == "holdout":
+        raise ValueError(f"unknown setting {setting!r}; known are {', '.join(list(SETTINGS)[:4])}")
     known = {k: t for k, t in SAMPLE_THEOREMS.items() if t.measure == measure and t.kind == "sufficient"}
     if key is None:
         key = next((k for (m, s), k in _DEFAULTS.items() if (m, s) == (measure, setting)), None)

@@ -16,7 +16,7 @@ from theorylens.results import Message
 
 from ._vc_gap import GAP_THEOREMS, Growth, Variant, vc_gap
 
-Setting = Literal["realizable", "uniform", "agnostic", "expected"]
+Setting = Literal["realizable", "uniform", "agnostic", "expected", "holdout"]
 Measure = Literal["nats", "vc"]
 Bound = Literal["sufficient", "necessary", "order"]
 Required = Callable[[float, float, float], float]
@@ -46,6 +46,7 @@ SETTINGS: dict[Setting, Message] = {
     "uniform": Message("setting.uniform", "uniform convergence"),
     "agnostic": Message("setting.agnostic", "agnostic: excess over the best"),
     "expected": Message("setting.expected", "realizable, error on average"),
+    "holdout": Message("setting.holdout", "one fixed model, untouched examples"),
 }
 KINDS: dict[Bound, Message] = {
     "sufficient": Message("kind.sufficient", "enough"),
