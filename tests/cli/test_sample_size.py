@@ -63,7 +63,7 @@ def test_it_writes_json_and_a_picture(run, tmp_path, view):
     assert (written["schema"], written["epsilon"], written["delta"]) == ("theorylens/sample-size/1", 0.1, 0.05)
     assert [r["examples"] for r in written["rows"]] == [int(row[2]) for row in rows(ended)]
     assert {"key", "theorem", "setting", "kind", "examples", "assumption", "reference"} == set(written["rows"][0])
-    assert (tmp_path / "s.svg").read_text(encoding="utf-8").count("<path") > 50
+    assert (tmp_path / "s.svg").read_text(encoding="utf-8").count("<path") > 30
 
 
 def test_a_network_is_counted_in_bits_and_by_its_vc_dimension(run, place):
