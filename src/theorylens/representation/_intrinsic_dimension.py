@@ -114,6 +114,14 @@ def from_logs(log_ratio: Float[Tensor, " n"], index: Int[Tensor, "n k"], estimat
     return Estimate(value=value, uncertainty=interval)
 
 
+def linear_interval(value: float, pull: Float[Tensor, " n"], index: Int[Tensor, "n k"]) -> Statistical:
+    """Interval of a dimension that is, to first order, the mean of ``pull`` over points that share neighbours."""
+    half = 1.96 * pair_variance(pull, index) ** 0.5 / len(pull)
+    text = "normal, corrected for shared neighbours; sampling only, bias not included"
+    method = Message("two_nn.interval_only", text)
+    return Statistical(lower=max(0.0, value - half), upper=value + half, level=0.95, method=method)
+
+
 def pair_variance(values: Float[Tensor, " n"], index: Int[Tensor, "n k"]) -> float:
     """Variance of the sum of ``values``: squared deviations plus twice the products over neighbouring pairs.
 
