@@ -38,7 +38,15 @@ if TYPE_CHECKING:
         linear_covering,
         spectral_covering,
     )
+    from ._degrees_of_freedom import degrees_of_freedom
     from ._dudley import Dudley, dudley, entropy_integral
+    from ._effective_parameters import (
+        EffectiveParameters,
+        effective_parameters,
+        evidence_precision,
+        ggn_eigenvalues,
+        output_curvature,
+    )
     from ._fat_shattering import FatShattering, fat_shattered, fat_shattering, largest_shattered
     from ._finite_class import affordable_bits, occam_bound, probe_weight_bits, weight_bits
     from ._gap import probe_gap
@@ -61,7 +69,9 @@ if TYPE_CHECKING:
         pac_bayes_quadratic,
     )
     from ._pac_experiment import PacLearningCurve, failure_rate, pac_learning_curve, sample_size_curve
+    from ._parameters_probe import probe_effective_parameters
     from ._posterior_training import PosteriorTraining
+    from ._rademacher import Searched, gaussian_complexity, rademacher, rademacher_bound
     from ._relative import LearntPrior, Relative, certify_relative
     from ._sample_complexity import (
         SampleSize,
@@ -73,6 +83,7 @@ if TYPE_CHECKING:
         sample_size_table,
         sample_sizes,
     )
+    from ._suprema import FiniteClass, FunctionClass, KernelBall, L1Ball, L2Ball, Stumps, massart
     from ._test_error import probe_test_error
     from ._uniform_convergence import uniform_convergence, uniform_convergence_necessary
     from ._vc_gap import VcBound, growth_gap, relative_vc_bound, vc_bound, vc_gap
@@ -109,7 +120,15 @@ _HOMES = {
         "linear_covering",
         "spectral_covering",
     ),
+    "._degrees_of_freedom": ("degrees_of_freedom",),
     "._dudley": ("Dudley", "dudley", "entropy_integral"),
+    "._effective_parameters": (
+        "EffectiveParameters",
+        "effective_parameters",
+        "evidence_precision",
+        "ggn_eigenvalues",
+        "output_curvature",
+    ),
     "._fat_shattering": ("FatShattering", "fat_shattered", "fat_shattering", "largest_shattered"),
     "._finite_class": ("affordable_bits", "occam_bound", "probe_weight_bits", "weight_bits"),
     "._gap": ("probe_gap",),
@@ -126,6 +145,7 @@ _HOMES = {
         "pac_bayes_mcallester",
         "pac_bayes_quadratic",
     ),
+    "._parameters_probe": ("probe_effective_parameters",),
     "._test_error": ("probe_test_error",),
     "._growth": ("cover_count", "log_sauer_shelah", "sauer_shelah"),
     "._uniform_convergence": ("uniform_convergence", "uniform_convergence_necessary"),
@@ -148,27 +168,31 @@ _HOMES = {
         "sample_size_table",
         "sample_sizes",
     ),
+    "._suprema": ("FiniteClass", "FunctionClass", "KernelBall", "L1Ball", "L2Ball", "Stumps", "massart"),
+    "._rademacher": ("Searched", "gaussian_complexity", "rademacher", "rademacher_bound"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
-_PROBES = ("probe_test_error", "probe_chernoff_kl", "probe_weight_bits", "probe_gap")
+_PROBES = ("probe_test_error", "probe_chernoff_kl", "probe_weight_bits", "probe_gap", "probe_effective_parameters")
 
 __all__ = [
-    "PROBES", "Answers", "BernsteinBound", "Certified", "Dudley", "EmpiricalCover", "FatShattering",
-    "GaussianPosterior", "GibbsRisk", "HoldoutBound", "LearntPrior", "PacCertificate", "PacLearningCurve",
-    "PosteriorTraining", "Relative", "Sample", "SampleSize", "VcBound", "affordable_bits", "answers",
-    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "bennett",
-    "bernstein", "best_trade_off", "bounded_differences", "bounded_mean", "certify", "certify_relative", "chernoff_kl",
-    "clopper_pearson", "clopper_pearson_interval", "cover_count", "covering_bound", "dkw", "dudley", "efron_stein",
-    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "failure_rate",
-    "fat_shattered", "fat_shattering", "gaussian_kl", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound",
-    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah",
-    "mcdiarmid", "mcdiarmid_deviation", "multivariate_gaussian_kl", "occam_bound", "one_bound", "pac_bayes_catoni",
-    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "PROBES", "Answers", "BernsteinBound", "Certified", "Dudley", "EffectiveParameters", "EmpiricalCover",
+    "FatShattering", "FiniteClass", "FunctionClass", "GaussianPosterior", "GibbsRisk", "HoldoutBound", "KernelBall",
+    "L1Ball", "L2Ball", "LearntPrior", "PacCertificate", "PacLearningCurve", "PosteriorTraining", "Relative", "Sample",
+    "SampleSize", "Searched", "Stumps", "VcBound", "affordable_bits", "answers", "attainable_delta", "attainable_error",
+    "azuma", "azuma_deviation", "ball_covering", "ball_packing", "bennett", "bernstein", "best_trade_off",
+    "bounded_differences", "bounded_mean", "certify", "certify_relative", "chernoff_kl", "clopper_pearson",
+    "clopper_pearson_interval", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "dudley",
+    "effective_parameters", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
+    "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering", "gaussian_complexity",
+    "gaussian_kl", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound", "holdout_size",
+    "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah", "massart",
+    "mcdiarmid", "mcdiarmid_deviation", "multivariate_gaussian_kl", "occam_bound", "one_bound", "output_curvature",
+    "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
     "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "probe_chernoff_kl",
-    "probe_gap", "probe_test_error", "probe_weight_bits", "relative_vc_bound", "sample_complexity",
-    "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
-    "spectral_covering", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound",
-    "vc_gap", "weight_bits", "xi",
+    "probe_effective_parameters", "probe_gap", "probe_test_error", "probe_weight_bits", "rademacher",
+    "rademacher_bound", "relative_vc_bound", "sample_complexity", "sample_size_curve", "sample_size_lines",
+    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "spectral_covering", "uniform_convergence",
+    "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_gap", "weight_bits", "xi",
 ]  # fmt: skip
 
 
