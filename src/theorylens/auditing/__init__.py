@@ -5,6 +5,7 @@ finished probe is written whole, so that a killed run continues; only here is an
 """
 
 from ._audit import audit
+from ._facts import model_hash
 from ._ledger import TestSetLedger, state_folder
 from ._options import DELTA, Options
 from ._plan import Plan, Speed, make_plan, measure_speed, parse_budget
@@ -14,5 +15,5 @@ from ._store import Store, write_whole
 
 __all__ = [
     "CHAPTERS", "DELTA", "HEADLINE", "PROBES", "Options", "Plan", "Speed", "Store", "TestSetLedger", "audit",
-    "make_plan", "measure_speed", "parse_budget", "preflight", "select", "state_folder", "write_whole",
+    "make_plan", "measure_speed", "model_hash", "parse_budget", "preflight", "select", "state_folder", "write_whole",
 ]  # fmt: skip

@@ -25,9 +25,10 @@ def digits(seed: int = 0, *, directory: str | Path | None = None, progress: bool
 
 
 def _train_digits(
-    *, seed: int, width: float = 1.0, labels: Any = None, callbacks: Sequence[Callable[..., None]] = ()
-) -> Subject:
-    return trained(_digits(), _train_digits, seed=seed, width=width, labels=labels, callbacks=callbacks)
+    *, seed: int, width: float = 1.0, labels: Any = None, rows: Any = None,
+    callbacks: Sequence[Callable[..., None]] = (),
+) -> Subject:  # fmt: skip
+    return trained(_digits(), _train_digits, seed=seed, width=width, labels=labels, rows=rows, callbacks=callbacks)
 
 
 def _digits() -> Problem:
@@ -56,9 +57,10 @@ def mnist(seed: int = 0, *, directory: str | Path | None = None, progress: bool 
 
 
 def _train_mnist(
-    *, seed: int, width: float = 1.0, labels: Any = None, callbacks: Sequence[Callable[..., None]] = ()
-) -> Subject:
-    return trained(_mnist(), _train_mnist, seed=seed, width=width, labels=labels, callbacks=callbacks)
+    *, seed: int, width: float = 1.0, labels: Any = None, rows: Any = None,
+    callbacks: Sequence[Callable[..., None]] = (),
+) -> Subject:  # fmt: skip
+    return trained(_mnist(), _train_mnist, seed=seed, width=width, labels=labels, rows=rows, callbacks=callbacks)
 
 
 def _mnist() -> Problem:

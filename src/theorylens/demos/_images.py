@@ -64,6 +64,7 @@ def trained(
     seed: int,
     width: float = 1.0,
     labels: Any = None,
+    rows: Any = None,
     callbacks: Sequence[Callable[..., None]] = (),
     directory: str | Path | None = None,
     progress: bool = False,
@@ -76,11 +77,20 @@ def trained(
                 f"{len(labels)} labels were given for {len(targets)} training images; give one per image"
             )
         targets = torch.as_tensor(labels, dtype=targets.dtype)
+    if rows is not None:
+        chosen = torch.as_tensor(rows, dtype=torch.int64)
+        inputs, targets = inputs[chosen], targets[chosen]
     fitted = fit(
         network(problem, seed=seed, width=width), Split((inputs, targets)), "cross_entropy", problem.optimisation,
         seed=seed, validation=problem.validation, callbacks=callbacks, progress=progress,
         keeping=Keeping(checkpoints=CHECKPOINTS, every=problem.every, directory=directory),
     )  # fmt: skip
-    name = problem.name + ("" if labels is None else ", other labels") + ("" if width == 1 else f", width x {width:g}")
+    part = "" if rows is None else f", {len(rows)} rows"
+    name = (
+        problem.name
+        + part
+        + ("" if labels is None else ", other labels")
+        + ("" if width == 1 else f", width x {width:g}")
+    )
     recipe = Recipe(train=retrain, seconds=fitted.seconds, settings={**fitted.settings, "width": width})
     return fitted.subject(test=problem.test, name=name, recipe=recipe)
