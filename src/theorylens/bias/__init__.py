@@ -15,6 +15,16 @@ from ._attention import (
 )
 from ._attention_probe import entropy_share, probe_attention
 from ._attention_weights import AttentionWeights, attention_weights
+from ._boolean import (
+    FunctionPrior,
+    boolean_cube,
+    degree_errors,
+    degree_weights,
+    fourier_coefficients,
+    function_prior,
+    lempel_ziv_complexity,
+    lempel_ziv_words,
+)
 from ._candidates import Factory, candidates, parameter_count
 from ._class_balance import ClassBalance, class_balance, effective_classes
 from ._class_shares import probe_class_balance
@@ -29,6 +39,18 @@ from ._comparison import Comparison, Ranked, compare_architectures
 from ._convolution_counts import ConvolutionCount, convolution_counts, convolution_table
 from ._crossed import crossed_mean
 from ._data_structure import ArchitectureChoice, DataStructure, data_structure, select_architecture
+from ._distances import (
+    ClassifierTest,
+    EnergyTest,
+    FeatureShift,
+    classifier_test,
+    domain_bound,
+    energy_distance,
+    energy_test,
+    feature_shift,
+    holm,
+    proxy_a_distance,
+)
 from ._early_stopping import EarlyStopping, early_stopping_path, estimation_risk, gradient_flow_filter, ridge_filter
 from ._effective_field import EffectiveField, effective_field
 from ._equivariance import LayerShift, equivariance_error, shift_disagreement, shifted
@@ -44,7 +66,7 @@ from ._flat_minima import (
 )
 from ._gradient_flow import (
     FlowComparison,
-    Path,
+    Trajectory,
     flow_comparison,
     gradient_descent,
     gradient_flow,
@@ -64,7 +86,24 @@ from ._implicit_regulariser import (
     sgd_noise_scale,
 )
 from ._interpolation import MarginProgress, MaxMargin, excess_norm, margin_progress, max_margin, minimum_norm_solution
+from ._label_dynamics import LogitRecorder, NoiseCurves, area_under_margin, clean_probability, margins, noise_curves
+from ._label_noise import (
+    NoiseBreakdown,
+    backward_correction,
+    backward_loss,
+    confident_joint,
+    flip_labels,
+    flip_rate,
+    forward_loss,
+    noise_breakdown,
+    suspected_labels,
+    symmetry_gap,
+    transition_matrix,
+)
+from ._label_shift import LabelShift, label_shift
+from ._learning_order import LearningOrder, explained_by, frequency_errors, information, learning_order, time_to_fit
 from ._linear_stability import linear_stability
+from ._long_tail import GroupAccuracy, effective_number, group_accuracy, ldam_margins, logit_adjustment
 from ._message_passing import (
     Influence,
     dirichlet_energy,
@@ -90,27 +129,35 @@ from ._two_sample import TwoSample, mmd, mmd_test
 
 __all__ = [
     "PROBES", "TURNS", "AdaptiveBias", "AdaptiveState", "ArchitectureChoice", "AttentionWeights", "Budget",
-    "ClassBalance", "Comparison", "ConvolutionCount", "DataStructure", "EarlyStopping", "EffectiveField", "Factory",
-    "FieldLayer", "FlatnessPreference", "FlowComparison", "GradientNoise", "GraphFacts", "ImplicitRegulariser",
-    "Influence", "LayerShift", "MarginProgress", "MaxMargin", "Memory", "NormBox", "Overlap", "Path",
-    "PermutationTest", "Ranked", "ReceptiveField", "Separation", "Sharpness", "SharpnessSeries", "TwoSample",
-    "adaptive_optimizer_bias", "adaptive_state", "adjacency_matrix", "aggregator_collisions", "attention_distance",
-    "attention_entropy", "attention_macs", "attention_weights", "candidates", "class_balance", "collapsing_path",
-    "colour_refinement", "compare_architectures", "convolution_counts", "convolution_table", "crossed_mean",
-    "data_structure", "dirichlet_energy", "duplicates", "early_stopping_path", "effective_classes",
-    "effective_field", "entropy_share", "equivariance_curve", "equivariance_error", "estimation_risk",
-    "excess_norm", "expected_regulariser", "flatness_preference", "flow_comparison", "gradient_descent",
-    "gradient_flow", "gradient_flow_filter", "gradient_noise", "gradient_noise_scale", "gradient_support",
-    "graph_facts", "graph_permutation_test", "implicit_regulariser", "is_causal", "jacobian_by_lag",
-    "label_noise_regulariser", "linear_stability", "log_slope", "margin_progress", "max_margin", "memory_curve",
-    "minibatch_regulariser", "minimum_norm_solution", "mmd", "mmd_test", "model_gradient", "modified_gradient",
-    "node_features", "node_influence", "noise_scale", "norm_box", "normalised_laplacian", "parameter_count",
-    "permutation_test", "probe_attention", "probe_class_balance", "probe_data_structure", "probe_equivariance",
-    "probe_overlap", "probe_permutation", "probe_receptive_field", "probe_two_sample", "rank_one_residual",
-    "receptive_field", "regulariser_gradient", "ridge_filter", "select_architecture", "separations",
-    "sequence_outputs", "sgd_noise_scale", "shared_units", "sharpness_at", "sharpness_series", "shift_disagreement",
-    "shifted", "smoothing_by_depth", "split_overlap", "squashing_curve", "stationary_covariance", "symmetry_error",
-    "time_shift_errors", "turn_errors", "uniform_distance", "weisfeiler_leman_separates",
+    "ClassBalance", "ClassifierTest", "Comparison", "ConvolutionCount", "DataStructure", "EarlyStopping",
+    "EffectiveField", "EnergyTest", "Factory", "FeatureShift", "FieldLayer", "FlatnessPreference", "FlowComparison",
+    "FunctionPrior", "GradientNoise", "GraphFacts", "GroupAccuracy", "ImplicitRegulariser", "Influence", "LabelShift",
+    "LayerShift", "LearningOrder", "LogitRecorder", "MarginProgress", "MaxMargin", "Memory", "NoiseBreakdown",
+    "NoiseCurves", "NormBox", "Overlap", "PermutationTest", "Ranked", "ReceptiveField", "Separation", "Sharpness",
+    "SharpnessSeries", "Trajectory", "TwoSample", "adaptive_optimizer_bias", "adaptive_state", "adjacency_matrix",
+    "aggregator_collisions", "area_under_margin", "attention_distance", "attention_entropy", "attention_macs",
+    "attention_weights", "backward_correction", "backward_loss", "boolean_cube", "candidates", "class_balance",
+    "classifier_test", "clean_probability", "collapsing_path", "colour_refinement", "compare_architectures",
+    "confident_joint", "convolution_counts", "convolution_table", "crossed_mean", "data_structure", "degree_errors",
+    "degree_weights", "dirichlet_energy", "domain_bound", "duplicates", "early_stopping_path", "effective_classes",
+    "effective_field", "effective_number", "energy_distance", "energy_test", "entropy_share", "equivariance_curve",
+    "equivariance_error", "estimation_risk", "excess_norm", "expected_regulariser", "explained_by", "feature_shift",
+    "flatness_preference", "flip_labels", "flip_rate", "flow_comparison", "forward_loss", "fourier_coefficients",
+    "frequency_errors", "function_prior", "gradient_descent", "gradient_flow", "gradient_flow_filter",
+    "gradient_noise", "gradient_noise_scale", "gradient_support", "graph_facts", "graph_permutation_test",
+    "group_accuracy", "holm", "implicit_regulariser", "information", "is_causal", "jacobian_by_lag",
+    "label_noise_regulariser", "label_shift", "ldam_margins", "learning_order", "lempel_ziv_complexity",
+    "lempel_ziv_words", "linear_stability", "log_slope", "logit_adjustment", "margin_progress", "margins",
+    "max_margin", "memory_curve", "minibatch_regulariser", "minimum_norm_solution", "mmd", "mmd_test",
+    "model_gradient", "modified_gradient", "node_features", "node_influence", "noise_breakdown", "noise_curves",
+    "noise_scale", "norm_box", "normalised_laplacian", "parameter_count", "permutation_test", "probe_attention",
+    "probe_class_balance", "probe_data_structure", "probe_equivariance", "probe_overlap", "probe_permutation",
+    "probe_receptive_field", "probe_two_sample", "proxy_a_distance", "rank_one_residual", "receptive_field",
+    "regulariser_gradient", "ridge_filter", "select_architecture", "separations", "sequence_outputs",
+    "sgd_noise_scale", "shared_units", "sharpness_at", "sharpness_series", "shift_disagreement", "shifted",
+    "smoothing_by_depth", "split_overlap", "squashing_curve", "stationary_covariance", "suspected_labels",
+    "symmetry_error", "symmetry_gap", "time_shift_errors", "time_to_fit", "transition_matrix", "turn_errors",
+    "uniform_distance", "weisfeiler_leman_separates",
 ]  # fmt: skip
 
 PROBES = (
