@@ -1,5 +1,9 @@
-"""One small network on real digits with everything a subject can have: init, checkpoints, history, recipe, control."""
+"""Small networks on real digits with everything a subject can have: init, checkpoints, history, recipe, control.
 
+Probes of convolutions and of everything else see a convolutional network; what asks about attention sees a transformer.
+"""
+
+import functools
 from dataclasses import replace
 
 import pytest
@@ -29,24 +33,55 @@ def network(seed=0):
         )  # fmt: skip
 
 
-def train(*, seed, width=1.0, labels=None, callbacks=()):
+class Tokens(nn.Module):
+    def forward(self, maps):
+        return maps.flatten(2).transpose(1, 2)
+
+
+class Mean(nn.Module):
+    def forward(self, tokens):
+        return tokens.mean(1)
+
+
+def transformer(seed=0):
+    with global_randomness_kept(seed):
+        blocks = [nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True) for _ in range(2)]
+        return nn.Sequential(nn.Conv2d(1, 8, 2, 2), Tokens(), *blocks, Mean(), nn.Linear(8, 10))
+
+
+def train(*, seed, width=1.0, labels=None, callbacks=(), make=network):
     x, y = data()
     given = y[:240] if labels is None else labels
     fitted = fit(
-        network(seed), (x[:240], given), "cross_entropy", HOW, seed=seed, validation=(x[240:300], y[240:300]),
+        make(seed), (x[:240], given), "cross_entropy", HOW, seed=seed, validation=(x[240:300], y[240:300]),
         keeping=Keeping(checkpoints=4),
     )  # fmt: skip
     return fitted.subject(test=(x[300:], y[300:]), name="small")
 
 
-@pytest.fixture(scope="session")
-def whole():
-    recipe = Recipe(train, seconds=1.0, settings={"lr": HOW.lr, "momentum": HOW.momentum, "optimizer": "sgd"})
-    subject = replace(train(seed=0), recipe=recipe)
-    return with_shuffled(subject, train_shuffled(subject, 0), 0)
+ATTENTIVE = frozenset({"TL506"})  # probes of what a convolutional network does not have
 
 
 @pytest.fixture(scope="session")
+def subject_for():
+    """The trained subject that a probe is tested on."""
+
+    @functools.cache
+    def trained(make):
+        how = functools.partial(train, make=make)
+        recipe = Recipe(how, seconds=1.0, settings={"lr": HOW.lr, "momentum": HOW.momentum, "optimizer": "sgd"})
+        subject = replace(how(seed=0), recipe=recipe)
+        return with_shuffled(subject, train_shuffled(subject, 0), 0)
+
+    return lambda probe: trained(transformer if probe.code in ATTENTIVE else network)
+
+
+@pytest.fixture
+def whole(probe, subject_for):
+    return subject_for(probe)
+
+
+@pytest.fixture
 def untrained(whole):
     """The same in every respect, with the weights of before training and nothing known about a training."""
     start = whole.initial().subject

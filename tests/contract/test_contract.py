@@ -1,5 +1,6 @@
 """What every probe must do, whatever it measures. A new probe gets these tests and cannot opt out."""
 
+import contextlib
 import json
 import math
 import subprocess
@@ -20,9 +21,16 @@ EACH = pytest.mark.parametrize("probe", PROBES, ids=lambda p: p.code)
 
 
 @pytest.fixture(scope="session")
-def results(whole):
-    """Each probe once, alone, at its first rung, on a subject that remembers nothing."""
-    return {p.code: p(fresh(whole), seed=3) for p in PROBES}
+def results(subject_for):
+    """Each probe once, alone, at its first rung, on a subject that remembers nothing; when a test asks for it."""
+    probes = {p.code: p for p in PROBES}
+
+    class Once(dict):
+        def __missing__(self, code):
+            self[code] = probes[code](fresh(subject_for(probes[code])), seed=3)
+            return self[code]
+
+    return Once()
 
 
 def fresh(subject, **changes):
@@ -65,7 +73,8 @@ def test_answers_do_not_depend_on_which_other_probes_ran(probe, whole, results):
         # Curvature is slow and shares what it remembers with curvature only: there it must come first too.
         curved = earlier.chapter in ("landscape", "dynamics")
         if earlier is not probe and (not curved or probe.chapter in ("landscape", "dynamics")):
-            earlier(shared, seed=3)
+            with contextlib.suppress(UnsuitableError):  # a probe of attention finds none in a convolutional network
+                earlier(shared, seed=3)
     assert probe(shared, seed=3).estimate == results[probe.code].estimate
 
 
@@ -105,7 +114,8 @@ def test_the_model_and_the_world_are_left_as_they_were(probe, whole):
 
 
 UNCHECKED = """
-import random, sys
+import contextlib, random, sys
+from theorylens.core import UnsuitableError
 sys.path.insert(0, {tests!r})
 from contract.conftest import train
 from theorylens.auditing import PROBES
@@ -114,7 +124,8 @@ random.seed(5)
 before = random.getstate()
 for p in PROBES:
     if p.missing(subject) is None:
-        p(subject, seed=1)
+        with contextlib.suppress(UnsuitableError):
+            p(subject, seed=1)
         assert random.getstate() == before, p.code
 """
 
