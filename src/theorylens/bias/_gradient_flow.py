@@ -38,7 +38,7 @@ MOST = 20_000  # evaluations of the gradient
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Path:
+class Trajectory:
     """Points of a trajectory.
 
     Attributes
@@ -65,7 +65,7 @@ class Path:
 
 def gradient_flow(
     gradient: Gradient, start: Tensor | Floats | float, time: float, *, points: int = 50, tolerance: float = 1e-8
-) -> Path:
+) -> Trajectory:
     """Solve dθ/dt = -gradient(θ) from ``start`` to ``time``, at ``points`` + 1 equal times.
 
     Parameters
@@ -96,7 +96,7 @@ def gradient_flow(
     rough, taken = _solve(gradient, first, times, tolerance)
     fine, more = _solve(gradient, first, times, tolerance / 100)
     error = float(np.linalg.norm(fine - rough, axis=1).max())
-    return Path(times=times, points=fine, error=error, evaluations=taken + more)
+    return Trajectory(times=times, points=fine, error=error, evaluations=taken + more)
 
 
 def _solve(gradient: Gradient, first: Floats, times: Floats, tolerance: float) -> tuple[Floats, int]:
@@ -122,7 +122,7 @@ def _solve(gradient: Gradient, first: Floats, times: Floats, tolerance: float) -
     return np.asarray(found.y.T, dtype=np.float64), taken
 
 
-def gradient_descent(gradient: Gradient, start: Tensor | Floats | float, lr: float, steps: int) -> Path:
+def gradient_descent(gradient: Gradient, start: Tensor | Floats | float, lr: float, steps: int) -> Trajectory:
     """Plain steps θ - lr gradient(θ): the explicit Euler method for `gradient_flow`.
 
     Raises
@@ -149,7 +149,9 @@ def gradient_descent(gradient: Gradient, start: Tensor | Floats | float, lr: flo
                 f"{GROWN:.0e} times the first; lower lr below 2 over the largest curvature"
             )
         path.append(path[-1] - lr * slope)
-    return Path(times=lr * np.arange(steps + 1, dtype=np.float64), points=np.stack(path), error=0.0, evaluations=steps)
+    return Trajectory(
+        times=lr * np.arange(steps + 1, dtype=np.float64), points=np.stack(path), error=0.0, evaluations=steps
+    )
 
 
 def modified_gradient(gradient: Gradient, lr: float, product: Product | None = None) -> Gradient:
@@ -181,9 +183,9 @@ def modified_gradient(gradient: Gradient, lr: float, product: Product | None = N
 class FlowComparison:
     """Steps beside the two flows at the same times."""
 
-    descent: Path
-    flow: Path
-    modified: Path
+    descent: Trajectory
+    flow: Trajectory
+    modified: Trajectory
 
     @property
     def distances(self) -> tuple[Floats, Floats]:

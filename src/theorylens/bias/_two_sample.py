@@ -68,7 +68,7 @@ def mmd(x: Tensor, y: Tensor, gamma: float | str | None = None, unbiased: bool =
     >>> round(mmd(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [4.0]]), gamma=0.5), 10)
     0.3652107419
     """
-    _check(x, y)
+    check_samples(x, y)
     kernel, _ = _gram(torch.cat([x, y]).double(), gamma)
     first = torch.zeros(len(kernel), 1, dtype=torch.float64, device=kernel.device)
     first[: len(x)] = 1
@@ -102,7 +102,7 @@ def mmd_test(
     ValueError
         Different numbers of columns, fewer than 2 rows, values that are not finite, or all rows equal.
     """
-    _check(x, y)
+    check_samples(x, y)
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
     n, total = len(x), len(x) + len(y)
@@ -150,7 +150,7 @@ def _detectable(threshold: float, slope: float, noise: float) -> float:
     return middle + math.sqrt(max(0.0, middle**2 - threshold**2 + z * noise))
 
 
-def _check(x: Tensor, y: Tensor) -> None:
+def check_samples(x: Tensor, y: Tensor) -> None:
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or x.shape[1] == 0:
         raise ValueError(
             f"two samples need shapes (n, d) and (m, d), got {tuple(x.shape)} and {tuple(y.shape)}; flatten each row"
