@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ._holdout import HoldoutBound, Sample, holdout_bound, one_bound, samples
     from ._holdout_size import holdout_size, holdout_sizes
     from ._holdout_theorems import probe_chernoff_kl
+    from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss, margins
     from ._pac import PacCertificate, pac_certificate
     from ._pac_bayes import pac_bayes_kl, xi
     from ._pac_bayes_bernstein import BernsteinBound, pac_bayes_empirical_bernstein, variance_bound
@@ -170,6 +171,7 @@ _HOMES = {
     ),
     "._suprema": ("FiniteClass", "FunctionClass", "KernelBall", "L1Ball", "L2Ball", "Stumps", "massart"),
     "._rademacher": ("Searched", "gaussian_complexity", "rademacher", "rademacher_bound"),
+    "._margin_bound": ("MarginBound", "margin_bound", "margin_gap", "margin_loss", "margins"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = ("probe_test_error", "probe_chernoff_kl", "probe_weight_bits", "probe_gap", "probe_effective_parameters")
@@ -177,17 +179,18 @@ _PROBES = ("probe_test_error", "probe_chernoff_kl", "probe_weight_bits", "probe_
 __all__ = [
     "PROBES", "Answers", "BernsteinBound", "Certified", "Dudley", "EffectiveParameters", "EmpiricalCover",
     "FatShattering", "FiniteClass", "FunctionClass", "GaussianPosterior", "GibbsRisk", "HoldoutBound", "KernelBall",
-    "L1Ball", "L2Ball", "LearntPrior", "PacCertificate", "PacLearningCurve", "PosteriorTraining", "Relative", "Sample",
-    "SampleSize", "Searched", "Stumps", "VcBound", "affordable_bits", "answers", "attainable_delta", "attainable_error",
-    "azuma", "azuma_deviation", "ball_covering", "ball_packing", "bennett", "bernstein", "best_trade_off",
-    "bounded_differences", "bounded_mean", "certify", "certify_relative", "chernoff_kl", "clopper_pearson",
-    "clopper_pearson_interval", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "dudley",
-    "effective_parameters", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
-    "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering", "gaussian_complexity",
-    "gaussian_kl", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound", "holdout_size",
-    "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah", "massart",
-    "mcdiarmid", "mcdiarmid_deviation", "multivariate_gaussian_kl", "occam_bound", "one_bound", "output_curvature",
-    "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "PacCertificate", "PacLearningCurve", "PosteriorTraining",
+    "Relative", "Sample", "SampleSize", "Searched", "Stumps", "VcBound", "affordable_bits", "answers",
+    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "bennett",
+    "bernstein", "best_trade_off", "bounded_differences", "bounded_mean", "certify", "certify_relative", "chernoff_kl",
+    "clopper_pearson", "clopper_pearson_interval", "cover_count", "covering_bound", "degrees_of_freedom", "dkw",
+    "dudley", "effective_parameters", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
+    "empirical_cover", "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering",
+    "gaussian_complexity", "gaussian_kl", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound",
+    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah",
+    "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation",
+    "multivariate_gaussian_kl", "occam_bound", "one_bound", "output_curvature", "pac_bayes_catoni",
+    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
     "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "probe_chernoff_kl",
     "probe_effective_parameters", "probe_gap", "probe_test_error", "probe_weight_bits", "rademacher",
     "rademacher_bound", "relative_vc_bound", "sample_complexity", "sample_size_curve", "sample_size_lines",

@@ -138,7 +138,7 @@ def _drawn(
         text = "lower estimate over {draws} drawn signs: the search may have missed the supremum"
         method, upper = Message("method.searched", text, draws=draws), math.inf
     else:
-        # c_i = 2 reach_i/(m draws) for each of the draws; for normal weights the same expression is the Lipschitz bound.
+        # c_i = 2 reach_i/(m draws) for each draw; for normal weights the same expression is the Lipschitz bound.
         radius = mcdiarmid_deviation(2 * functions.reach / (m * math.sqrt(draws)), delta)
         method = Message("method.mcdiarmid", "McDiarmid's interval over {draws} drawn signs", draws=draws)
         upper = value + radius
