@@ -14,6 +14,9 @@ from torch import Tensor
 
 from ._alignment import Array, checked_kernel, cosine
 
+STILL = 0.1  # a tenth: first-order predictions of the change of outputs are then off by about as much
+FAR = 0.5  # half of the kernel is new: the linearisation at the start describes little of the training
+
 
 @dataclass(frozen=True, kw_only=True)
 class Movement:

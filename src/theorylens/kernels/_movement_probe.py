@@ -24,11 +24,9 @@ from theorylens.results import (
 )
 
 from ._jackknife import with_interval
-from ._movement import Movement, moved
+from ._movement import FAR, STILL, Movement, moved
 from ._subset import LIMIT, Rows, chosen_rows, kernel_work, tangent_kernel
 
-STILL = 0.1  # a tenth: first-order predictions of the change of outputs are then off by about as much
-FAR = 0.5  # half of the kernel is new: the linearisation at the start describes little of the training
 CHECKPOINTS = 6  # kernels along training; each costs as much as the one at the end
 REFERENCES = (
     "Chizat, Oyallon, Bach (2019). On lazy training in differentiable programming. NeurIPS.",
