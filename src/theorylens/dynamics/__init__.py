@@ -5,6 +5,7 @@ Design: the record of a run is read with intervals that know its noise is correl
 """
 
 from ._batch_scaling import ScaledRate, max_stable_lr, scale_learning_rate
+from ._change_points import ChangePoints, change_points
 from ._early_stopping import (
     EarlyStopping,
     Stopped,
@@ -16,6 +17,8 @@ from ._early_stopping import (
     successive_rises,
     training_progress,
 )
+from ._label_noise import LabelNoiseCourse, flip_labels, label_noise_course, label_noise_experiment
+from ._learning_speed import LearningSpeed, PowerLaw, learning_speed, power_law
 from ._linear_modes import ModeCourse, half_learning_time, mode_course, mode_residual, residual_modes, two_layer_mode
 from ._loss_slope import Slope, last_part, loss_slope
 from ._measured_rate import ObservedRate, measured_problem, observed_rate
@@ -38,12 +41,13 @@ from ._sharpening import Course, probe_sharpening, sharpening
 PROBES = (probe_loss_slope, probe_sharpening)
 
 __all__ = [
-    "ALGORITHMS", "PROBES", "Bound", "Course", "EarlyStopping", "ModeCourse", "ObservedRate", "Problem", "ScaledRate",
-    "Schedule", "Slope", "Stopped", "Turning", "constant", "convergence_bound", "cosine_annealing", "cosine_restarts",
-    "early_stop", "exponential_decay", "followed", "generalisation_loss", "gradient_bound_from_decrease",
-    "half_learning_time", "last_part", "linear_to_zero", "loss_slope", "max_stable_lr", "measured_problem",
-    "mode_course", "mode_residual", "observed_rate", "patience", "probe_loss_slope", "probe_sharpening",
-    "progress_quotient", "relative_rise", "residual_modes", "scale_learning_rate", "sgd_step", "sharpening",
-    "step_decay", "successive_rises", "training_progress", "turning", "two_layer_mode", "warmup",
-    "warmup_stable_decay",
+    "ALGORITHMS", "PROBES", "Bound", "ChangePoints", "Course", "EarlyStopping", "LabelNoiseCourse", "LearningSpeed",
+    "ModeCourse", "ObservedRate", "PowerLaw", "Problem", "ScaledRate", "Schedule", "Slope", "Stopped", "Turning",
+    "change_points", "constant", "convergence_bound", "cosine_annealing", "cosine_restarts", "early_stop",
+    "exponential_decay", "flip_labels", "followed", "generalisation_loss", "gradient_bound_from_decrease",
+    "half_learning_time", "label_noise_course", "label_noise_experiment", "last_part", "learning_speed",
+    "linear_to_zero", "loss_slope", "max_stable_lr", "measured_problem", "mode_course", "mode_residual",
+    "observed_rate", "patience", "power_law", "probe_loss_slope", "probe_sharpening", "progress_quotient",
+    "relative_rise", "residual_modes", "scale_learning_rate", "sgd_step", "sharpening", "step_decay",
+    "successive_rises", "training_progress", "turning", "two_layer_mode", "warmup", "warmup_stable_decay",
 ]  # fmt: skip
