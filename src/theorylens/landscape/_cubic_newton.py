@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from theorylens.core import rng_for
 
 from ._closure_graph import Closure, ClosureGraph, loss_of, move, put, trainable
-from ._cubic_step import SUBSPACE, cubic_step, krylov
+from ._cubic_step import SUBSPACE, CubicModel, krylov
 
 GOOD, POOR = 0.9, 0.1  # shares of the promised decrease above which M is halved, below which the step is undone
 SMALLEST = 1e-8  # M is not halved below this: a quadratic needs none
@@ -97,14 +97,11 @@ class CubicNewton(Optimizer):
             raise ValueError("CubicNewton.step needs a closure that returns the loss, without backward()")
         leaves = trainable(self.param_groups)
         graph = ClosureGraph(closure, leaves)
-        whole = graph.size <= self.subspace
-        hessian = _dense(graph) if whole else graph
-        state = self._generator.get_state()
+        hessian = _dense(graph) if graph.size <= self.subspace else graph
+        # The products come first: trying a step changes the parameters that the graph remembers.
+        model = CubicModel(graph.gradient, hessian, subspace=self.subspace, generator=self._generator)
         for _ in range(TRIES):
-            self._generator.set_state(state)
-            found = cubic_step(
-                graph.gradient, hessian, self.regularisation, subspace=self.subspace, generator=self._generator
-            )
+            found = model.step(self.regularisation)
             before = [p.detach().clone() for p in leaves]
             move(leaves, found.step)
             after = loss_of(closure)

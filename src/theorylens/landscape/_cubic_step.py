@@ -52,7 +52,7 @@ class CubicStep:
 
 def cubic_step(
     gradient: Float[Tensor, "p"],
-    hessian: Float[Tensor, "p p"] | Operator,
+    hessian: Tensor | Operator,
     regularisation: float,
     *,
     subspace: int = SUBSPACE,
@@ -79,46 +79,64 @@ def cubic_step(
     >>> found.norm, round(found.model, 6)
     (2.0, -0.666667)
     """
-    if not (math.isfinite(regularisation) and regularisation > 0):
-        raise ValueError(f"the regularisation M must be a positive number, got {regularisation}")
-    if not bool(torch.isfinite(gradient).all()):
-        raise ValueError("the gradient is not finite, so there is no step; look for overflow in the loss")
-    if isinstance(hessian, Tensor):
-        operator: Operator = DenseOperator(hessian)  # refuses what is not symmetric
-    else:
-        operator = hessian
-    if gradient.shape != (operator.size,):
-        raise ValueError(f"a gradient of shape {tuple(gradient.shape)} does not match a Hessian of {operator.size}")
-    if isinstance(hessian, Tensor):
-        matrix = hessian.detach().double().cpu().numpy()
-        h, hard = solve((matrix + matrix.T) / 2, gradient.detach().double().cpu().numpy(), regularisation)
-        return _report(gradient, operator, torch.from_numpy(h), hard, regularisation, 0)
-    return _in_subspace(gradient, operator, regularisation, subspace, generator)
+    return CubicModel(gradient, hessian, subspace=subspace, generator=generator).step(regularisation)
 
 
-def _in_subspace(
-    gradient: Tensor, operator: Operator, m: float, subspace: int, generator: torch.Generator | None
-) -> CubicStep:
-    if subspace < 1:
-        raise ValueError(f"subspace must be at least 1, got {subspace}")
-    counted = Counted(operator)
-    basis, images = krylov(counted, gradient.detach(), subspace, generator or torch.Generator().manual_seed(0))
-    small = (basis.double() @ images.double().T).cpu().numpy()
-    y, hard = solve((small + small.T) / 2, (basis.double() @ gradient.detach().double()).cpu().numpy(), m)
-    h = torch.from_numpy(y).to(basis.device) @ basis.double()
-    return _report(gradient, operator, h, hard, m, counted.products + 1)
+class CubicModel:
+    """Gradient and Hessian at one point, reduced to a space in which `step` is solved exactly for any M.
 
+    Arguments and errors are those of `cubic_step`; the products are taken here, once.
+    """
 
-def _report(gradient: Tensor, operator: Operator, h: Tensor, hard: bool, m: float, products: int) -> CubicStep:
-    step = h.to(gradient.device, operator.dtype)
-    norm = float(torch.linalg.vector_norm(h))
-    product = operator.matvec(step).detach().double()
-    g, wide = gradient.detach().double(), step.double()
-    model = float(g @ wide + wide @ product / 2) + m / 6 * norm**3
-    residual = float(torch.linalg.vector_norm(g + product + m / 2 * norm * wide))
-    return CubicStep(
-        step=step.to(gradient.dtype), norm=norm, model=model, hard_case=hard, residual=residual, products=products
-    )
+    def __init__(
+        self,
+        gradient: Float[Tensor, "p"],
+        hessian: Tensor | Operator,
+        *,
+        subspace: int = SUBSPACE,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        operator: Operator = DenseOperator(hessian) if isinstance(hessian, Tensor) else hessian  # refuses asymmetry
+        if gradient.shape != (operator.size,):
+            raise ValueError(
+                f"a gradient of shape {tuple(gradient.shape)} does not match a Hessian of {operator.size}"
+            )
+        if not bool(torch.isfinite(gradient).all()):
+            raise ValueError("the gradient is not finite, so there is no step; look for overflow in the loss")
+        if subspace < 1:
+            raise ValueError(f"subspace must be at least 1, got {subspace}")
+        counted = Counted(operator)
+        self._gradient = gradient.detach()
+        if isinstance(hessian, Tensor):
+            self._basis = torch.eye(operator.size, dtype=torch.float64, device=operator.device)
+            self._images = hessian.detach().double()
+        else:
+            drawn = generator or torch.Generator().manual_seed(0)
+            basis, images = krylov(counted, self._gradient, subspace, drawn)
+            self._basis, self._images = basis.double(), images.double()
+        self.products = counted.products
+        small = self._basis @ self._images.T
+        self._small = ((small + small.T) / 2).cpu().numpy()
+        self._inside = (self._basis @ self._gradient.to(self._basis)).cpu().numpy()
+
+    def step(self, regularisation: float) -> CubicStep:
+        """The minimiser of the model with M = ``regularisation``."""
+        m = regularisation
+        if not (math.isfinite(m) and m > 0):
+            raise ValueError(f"the regularisation M must be a positive number, got {m}")
+        y, hard = solve(self._small, self._inside, m)
+        coordinates = torch.from_numpy(y).to(self._basis)
+        h, product = coordinates @ self._basis, coordinates @ self._images
+        norm = float(np.linalg.norm(y))
+        g = self._gradient.to(self._basis)
+        return CubicStep(
+            step=h.to(self._gradient),
+            norm=norm,
+            model=float(self._inside @ y + y @ self._small @ y / 2) + m / 6 * norm**3,
+            hard_case=hard,
+            residual=float(torch.linalg.vector_norm(g + product + m / 2 * norm * h)),
+            products=self.products,
+        )
 
 
 def krylov(

@@ -38,7 +38,7 @@ def octopus(
         raise ValueError(
             f"needed are smoothness > curvature > 0 and tau >= e, got smoothness={L}, curvature={g}, tau={tau}"
         )
-    y = x.abs()
+    y = x.abs()  # squares are taken of x itself: the second derivative of |x|² at 0 is 2, of torch's abs 0
     sizes = y.detach()
     passed = 0
     while passed < len(y) and float(sizes[passed]) >= 2 * tau:
@@ -54,10 +54,10 @@ def octopus(
     if passed == len(y):
         return value
     if not moving:
-        return value - g * y[passed] ** 2 + L * y[passed + 1 :].square().sum()
+        return value - g * x[passed] ** 2 + L * x[passed + 1 :].square().sum()
     value = value + _slide(y[passed], L, g, tau)
     if passed + 1 < len(y):
-        value = value + _turn(y[passed], L, g, tau) * y[passed + 1] ** 2 + L * y[passed + 2 :].square().sum()
+        value = value + _turn(y[passed], L, g, tau) * x[passed + 1] ** 2 + L * x[passed + 2 :].square().sum()
     return value
 
 
