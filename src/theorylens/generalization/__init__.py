@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
     from ._answers import Answers, answers
     from ._bounded_mean import bounded_mean
+    from ._calibration import (
+        BrierParts,
+        Reliability,
+        brier_parts,
+        calibration_p,
+        reliability,
+        squared_calibration_error,
+    )
+    from ._calibration_probe import probe_calibration
     from ._certify import Certified, certify
     from ._covering import (
         EmpiricalCover,
@@ -58,6 +67,16 @@ if TYPE_CHECKING:
     from ._holdout_size import holdout_size, holdout_sizes
     from ._holdout_theorems import probe_chernoff_kl
     from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss, margins
+    from ._network_growth import NetworkGrowth, feature_rank, network_growth, piecewise_linear_growth, vc_dimension
+    from ._norms import (
+        SpectralComplexity,
+        operator_norm,
+        spectral_complexity,
+        squared_path_norm,
+        stable_rank,
+        weight_matrices,
+    )
+    from ._norms_probe import probe_norms
     from ._pac import PacCertificate, pac_certificate
     from ._pac_bayes import pac_bayes_kl, xi
     from ._pac_bayes_bernstein import BernsteinBound, pac_bayes_empirical_bernstein, variance_bound
@@ -85,8 +104,10 @@ if TYPE_CHECKING:
         sample_sizes,
     )
     from ._suprema import FiniteClass, FunctionClass, KernelBall, L1Ball, L2Ball, Stumps, massart
+    from ._temperature import temperature
     from ._test_error import probe_test_error
     from ._uniform_convergence import uniform_convergence, uniform_convergence_necessary
+    from ._vc_dimension import VcDimension, vc_linear, vc_sigmoid_network, vc_stump, vc_threshold_network, vc_tree
     from ._vc_gap import VcBound, growth_gap, relative_vc_bound, vc_bound, vc_gap
 
     PROBES: tuple[Probe, ...]
@@ -136,6 +157,15 @@ _HOMES = {
     "._gaussian_kl": ("gaussian_kl", "multivariate_gaussian_kl"),
     "._holdout": ("HoldoutBound", "Sample", "holdout_bound", "one_bound", "samples"),
     "._holdout_theorems": ("probe_chernoff_kl",),
+    "._norms": (
+        "SpectralComplexity",
+        "operator_norm",
+        "spectral_complexity",
+        "squared_path_norm",
+        "stable_rank",
+        "weight_matrices",
+    ),
+    "._norms_probe": ("probe_norms",),
     "._pac_bayes": ("pac_bayes_kl", "xi"),
     "._pac_bayes_bernstein": ("BernsteinBound", "pac_bayes_empirical_bernstein", "variance_bound"),
     "._pac_bayes_forms": (
@@ -172,30 +202,54 @@ _HOMES = {
     "._suprema": ("FiniteClass", "FunctionClass", "KernelBall", "L1Ball", "L2Ball", "Stumps", "massart"),
     "._rademacher": ("Searched", "gaussian_complexity", "rademacher", "rademacher_bound"),
     "._margin_bound": ("MarginBound", "margin_bound", "margin_gap", "margin_loss", "margins"),
+    "._calibration": (
+        "BrierParts",
+        "Reliability",
+        "brier_parts",
+        "calibration_p",
+        "reliability",
+        "squared_calibration_error",
+    ),
+    "._temperature": ("temperature",),
+    "._calibration_probe": ("probe_calibration",),
+    "._vc_dimension": ("VcDimension", "vc_linear", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree"),
+    "._network_growth": ("NetworkGrowth", "feature_rank", "network_growth", "piecewise_linear_growth", "vc_dimension"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
-_PROBES = ("probe_test_error", "probe_chernoff_kl", "probe_weight_bits", "probe_gap", "probe_effective_parameters")
+_PROBES = (
+    "probe_test_error",
+    "probe_calibration",
+    "probe_chernoff_kl",
+    "probe_weight_bits",
+    "probe_gap",
+    "probe_effective_parameters",
+    "probe_norms",
+)
 
 __all__ = [
-    "PROBES", "Answers", "BernsteinBound", "Certified", "Dudley", "EffectiveParameters", "EmpiricalCover",
+    "PROBES", "Answers", "BernsteinBound", "BrierParts", "Certified", "Dudley", "EffectiveParameters", "EmpiricalCover",
     "FatShattering", "FiniteClass", "FunctionClass", "GaussianPosterior", "GibbsRisk", "HoldoutBound", "KernelBall",
-    "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "PacCertificate", "PacLearningCurve", "PosteriorTraining",
-    "Relative", "Sample", "SampleSize", "Searched", "Stumps", "VcBound", "affordable_bits", "answers",
-    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "bennett",
-    "bernstein", "best_trade_off", "bounded_differences", "bounded_mean", "certify", "certify_relative", "chernoff_kl",
-    "clopper_pearson", "clopper_pearson_interval", "cover_count", "covering_bound", "degrees_of_freedom", "dkw",
-    "dudley", "effective_parameters", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
-    "empirical_cover", "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering",
+    "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "NetworkGrowth", "PacCertificate", "PacLearningCurve",
+    "PosteriorTraining", "Relative", "Reliability", "Sample", "SampleSize", "Searched", "SpectralComplexity", "Stumps",
+    "VcBound", "VcDimension", "affordable_bits", "answers", "attainable_delta", "attainable_error", "azuma",
+    "azuma_deviation", "ball_covering", "ball_packing", "bennett", "bernstein", "best_trade_off", "bounded_differences",
+    "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_relative", "chernoff_kl", "clopper_pearson",
+    "clopper_pearson_interval", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "dudley",
+    "effective_parameters", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
+    "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering", "feature_rank",
     "gaussian_complexity", "gaussian_kl", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound",
     "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah",
     "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation",
-    "multivariate_gaussian_kl", "occam_bound", "one_bound", "output_curvature", "pac_bayes_catoni",
-    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
-    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "probe_chernoff_kl",
-    "probe_effective_parameters", "probe_gap", "probe_test_error", "probe_weight_bits", "rademacher",
-    "rademacher_bound", "relative_vc_bound", "sample_complexity", "sample_size_curve", "sample_size_lines",
-    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "spectral_covering", "uniform_convergence",
-    "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_gap", "weight_bits", "xi",
+    "multivariate_gaussian_kl", "network_growth", "occam_bound", "one_bound", "operator_norm", "output_curvature",
+    "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "piecewise_linear_growth",
+    "probe_calibration", "probe_chernoff_kl", "probe_effective_parameters", "probe_gap", "probe_norms",
+    "probe_test_error", "probe_weight_bits", "rademacher", "rademacher_bound", "relative_vc_bound", "reliability",
+    "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples",
+    "sauer_shelah", "spectral_complexity", "spectral_covering", "squared_calibration_error", "squared_path_norm",
+    "stable_rank", "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound",
+    "vc_dimension", "vc_gap", "vc_linear", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
+    "weight_bits", "weight_matrices", "xi",
 ]  # fmt: skip
 
 
