@@ -126,6 +126,7 @@ from ._symmetry import TURNS, equivariance_curve, symmetry_error, turn_errors
 from ._translation import probe_equivariance
 from ._trials import Budget
 from ._two_sample import TwoSample, mmd, mmd_test
+from ._minibatch_noise import probe_gradient_noise
 
 __all__ = [
     "PROBES", "TURNS", "AdaptiveBias", "AdaptiveState", "ArchitectureChoice", "AttentionWeights", "Budget",
@@ -151,11 +152,11 @@ __all__ = [
     "max_margin", "memory_curve", "minibatch_regulariser", "minimum_norm_solution", "mmd", "mmd_test",
     "model_gradient", "modified_gradient", "node_features", "node_influence", "noise_breakdown", "noise_curves",
     "noise_scale", "norm_box", "normalised_laplacian", "parameter_count", "permutation_test", "probe_attention",
-    "probe_class_balance", "probe_data_structure", "probe_equivariance", "probe_overlap", "probe_permutation",
-    "probe_receptive_field", "probe_two_sample", "proxy_a_distance", "rank_one_residual", "receptive_field",
-    "regulariser_gradient", "ridge_filter", "select_architecture", "separations", "sequence_outputs",
-    "sgd_noise_scale", "shared_units", "sharpness_at", "sharpness_series", "shift_disagreement", "shifted",
-    "smoothing_by_depth", "split_overlap", "squashing_curve", "stationary_covariance", "suspected_labels",
+    "probe_class_balance", "probe_data_structure", "probe_equivariance", "probe_gradient_noise", "probe_overlap",
+    "probe_permutation", "probe_receptive_field", "probe_two_sample", "proxy_a_distance", "rank_one_residual",
+    "receptive_field", "regulariser_gradient", "ridge_filter", "select_architecture", "separations",
+    "sequence_outputs", "sgd_noise_scale", "shared_units", "sharpness_at", "sharpness_series", "shift_disagreement",
+    "shifted", "smoothing_by_depth", "split_overlap", "squashing_curve", "stationary_covariance", "suspected_labels",
     "symmetry_error", "symmetry_gap", "time_shift_errors", "time_to_fit", "transition_matrix", "turn_errors",
     "uniform_distance", "weisfeiler_leman_separates",
 ]  # fmt: skip
@@ -163,4 +164,5 @@ __all__ = [
 PROBES = (
     probe_equivariance, probe_receptive_field, probe_permutation, probe_attention, probe_data_structure,
     probe_class_balance, probe_overlap, probe_two_sample,
+    probe_gradient_noise,
 )  # fmt: skip

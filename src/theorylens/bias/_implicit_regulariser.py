@@ -137,9 +137,7 @@ def expected_regulariser(noise: GradientNoise, *, lr: float, batch_size: int, lo
     )
 
 
-def label_noise_regulariser(
-    trace: float, *, lr: float, batch_size: int, label_variance: float, loss: str
-) -> float:
+def label_noise_regulariser(trace: float, *, lr: float, batch_size: int, label_variance: float, loss: str) -> float:
     """What fresh noise in the labels at every step adds to the loss along a valley of minima: a multiple of tr H.
 
     Parameters
