@@ -49,7 +49,7 @@ def attention_entropy(weights: Float[Tensor, "*batch q k"]) -> Float[Tensor, "*b
 
 
 def attention_distance(
-    weights: Float[Tensor, "*batch q k"], positions: Float[Tensor, "k axes"] | None = None
+    weights: Float[Tensor, "*batch q k"], positions: Float[Tensor, "units axes"] | None = None
 ) -> Float[Tensor, "*batch q"]:
     """Mean distance from each query to what it looks at, in units of ``positions`` (by default 0, 1, 2, ...).
 

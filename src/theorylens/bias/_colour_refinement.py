@@ -27,9 +27,7 @@ GraphModel = Callable[[Tensor, Tensor], Tensor]
 """``model(features, adjacency)``: (nodes, width), (nodes, nodes) -> one row per node, or one vector for the graph."""
 
 
-def colour_refinement(
-    *adjacencies: Float[Tensor, "nodes nodes"], features: tuple[Tensor, ...] | None = None
-) -> tuple[tuple[int, ...], ...]:
+def colour_refinement(*adjacencies: Tensor, features: tuple[Tensor, ...] | None = None) -> tuple[tuple[int, ...], ...]:
     """Stable colours of the nodes of each graph, the same number meaning the same colour in all of them.
 
     >>> path = torch.tensor([[0., 1, 0], [1, 0, 1], [0, 1, 0]])
@@ -65,9 +63,7 @@ def _numbered(keys: list[list[Hashable]]) -> list[list[int]]:
     return [[number.setdefault(key, len(number)) for key in graph] for graph in keys]
 
 
-def weisfeiler_leman_separates(
-    a: Float[Tensor, "n n"], b: Float[Tensor, "m m"], features: tuple[Tensor, Tensor] | None = None
-) -> bool:
+def weisfeiler_leman_separates(a: Tensor, b: Tensor, features: tuple[Tensor, Tensor] | None = None) -> bool:
     """Whether colour refinement tells the graphs apart: then they are not isomorphic. False proves nothing.
 
     No network that only passes messages between neighbours can tell apart what this does not (Xu et al. 2019).

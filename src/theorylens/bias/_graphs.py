@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 LARGEST = 4096  # nodes; a dense matrix of more takes its eigenvalues minutes
@@ -45,9 +45,7 @@ class GraphFacts:
     spectral_gap: float
 
 
-def adjacency_matrix(
-    edges: Int[Tensor, "2 edges"], nodes: int, weights: Float[Tensor, " edges"] | None = None
-) -> Float[Tensor, "nodes nodes"]:
+def adjacency_matrix(edges: Tensor, nodes: int, weights: Tensor | None = None) -> Float[Tensor, "nodes nodes"]:
     """The matrix of an edge list as graph libraries write it (row 0 from, row 1 to).
 
     An edge listed twice counts once; each undirected edge must be listed in both directions (`checked_adjacency` says
@@ -86,7 +84,7 @@ def checked_adjacency(adjacency: Tensor) -> Float[Tensor, "nodes nodes"]:
     return matrix
 
 
-def graph_facts(adjacency: Float[Tensor, "nodes nodes"]) -> GraphFacts:
+def graph_facts(adjacency: Tensor) -> GraphFacts:
     """Degrees, parts and spectral gap of an undirected graph.
 
     >>> square = torch.tensor([[0., 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])

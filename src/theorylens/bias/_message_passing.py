@@ -30,8 +30,8 @@ from ._symmetry import relative_distance
 
 def graph_permutation_test(
     model: GraphModel,
-    features: Float[Tensor, "nodes width"],
-    adjacency: Float[Tensor, "nodes nodes"],
+    features: Tensor,
+    adjacency: Tensor,
     *,
     draws: int = 8,
     generator: torch.Generator | None = None,
@@ -70,7 +70,7 @@ def graph_permutation_test(
     )
 
 
-def dirichlet_energy(adjacency: Float[Tensor, "nodes nodes"], features: Float[Tensor, "nodes width"]) -> float:
+def dirichlet_energy(adjacency: Tensor, features: Tensor) -> float:
     """tr(X' L X) with the normalised Laplacian L: ½ Σ_uv A_uv ||x_u/√d_u - x_v/√d_v||²; 0 when neighbours agree."""
     laplacian = normalised_laplacian(adjacency)
     x = features.detach().double().cpu()
@@ -79,9 +79,7 @@ def dirichlet_energy(adjacency: Float[Tensor, "nodes nodes"], features: Float[Te
     return max(0.0, float((x * (laplacian @ x)).sum()))
 
 
-def smoothing_by_depth(
-    adjacency: Float[Tensor, "nodes nodes"], layers: Sequence[Float[Tensor, "nodes width"]]
-) -> Curve:
+def smoothing_by_depth(adjacency: Tensor, layers: Sequence[Tensor]) -> Curve:
     """Dirichlet energy per squared norm of the features after each layer: falling to 0 is over-smoothing.
 
     The energy itself also falls when features shrink; the share E(X)/||X||² lies between 0 and 2 whatever the scale,
@@ -150,9 +148,7 @@ class Influence:
     by_distance: tuple[float, ...]
 
 
-def node_influence(
-    model: GraphModel, features: Float[Tensor, "nodes width"], adjacency: Float[Tensor, "nodes nodes"]
-) -> Influence:
+def node_influence(model: GraphModel, features: Tensor, adjacency: Tensor) -> Influence:
     """Jacobians between nodes (over-squashing): exact, one backward pass per node and output feature.
 
     Raises

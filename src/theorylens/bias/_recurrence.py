@@ -59,7 +59,7 @@ def sequence_outputs(module: nn.Module) -> Run:
     return run
 
 
-def jacobian_by_lag(model: Run | nn.Module, inputs: Float[Tensor, "n length width"]) -> Memory:
+def jacobian_by_lag(model: Run | nn.Module, inputs: Tensor) -> Memory:
     """Norms of the Jacobians of the last output with respect to each input, exact over the output features.
 
     Raises
@@ -112,9 +112,7 @@ def memory_curve(memory: Memory) -> Curve:
     )
 
 
-def time_shift_errors(
-    model: Run | nn.Module, inputs: Float[Tensor, "n length width"], prefix: Float[Tensor, "n steps width"]
-) -> Float[Tensor, " length"]:
+def time_shift_errors(model: Run | nn.Module, inputs: Tensor, prefix: Tensor) -> Float[Tensor, " length"]:
     """Relative error, step by step, between the outputs to ``inputs`` alone and after ``prefix``.
 
     A model that does the same at every time (an RNN, a causal convolution) differs only by what it remembers of the
@@ -137,7 +135,7 @@ def time_shift_errors(
     return torch.tensor([relative_distance(later[:, t], alone[:, t]) for t in range(alone.shape[1])])
 
 
-def is_causal(model: Run | nn.Module, inputs: Float[Tensor, "n length width"]) -> bool:
+def is_causal(model: Run | nn.Module, inputs: Tensor) -> bool:
     """Whether no output depends on later inputs, by gradients at these inputs: False is a refutation."""
     run: Callable[[Any], Any] = sequence_outputs(model) if isinstance(model, nn.Module) else model
     x = inputs.detach().clone().requires_grad_()

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from theorylens.numerics.counting import count
@@ -72,7 +71,7 @@ def relative_distance(found: Tensor, expected: Tensor) -> float:
 
 
 def equivariance_curve(
-    model: Run, images: Float[Tensor, "n c h w"], *, shifts: Iterable[int] | None = None, fill: str = "circular",
+    model: Run, images: Tensor, *, shifts: Iterable[int] | None = None, fill: str = "circular",
     stride: int = 1,
 ) -> Curve:  # fmt: skip
     """Error of the outputs of ``model`` against the shift of its input, to the right and down.
@@ -120,9 +119,7 @@ def _line(x: list[int], y: list[float], name: Message) -> Line:
     return Line(x=np.asarray(x, dtype=np.float64), y=np.asarray(y, dtype=np.float64), name=name)
 
 
-def turn_errors(
-    model: Run, images: Float[Tensor, "n c h w"], turns: Mapping[str, Act] = TURNS
-) -> dict[str, tuple[float, float | None]]:
+def turn_errors(model: Run, images: Tensor, turns: Mapping[str, Act] = TURNS) -> dict[str, tuple[float, float | None]]:
     """For each flip and turn: how far the outputs are from staying, and from turning along (maps only, else None).
 
     Turns by a quarter are left out for images that are not square.
