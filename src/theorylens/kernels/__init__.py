@@ -7,13 +7,30 @@
 from ._alignment import alignment
 from ._alignment_probe import probe_alignment
 from ._balanced_alignment import balanced_alignment
+from ._cross_validation import generalised_cross_validation, kare, leave_one_out_residuals
 from ._diagonal_network import DiagonalNetwork, diagonal_network_limit
 from ._dimension_probe import probe_effective_dimension
 from ._dynamics import Trajectory, Unseen, gradient_descent, gradient_flow, max_stable_lr
 from ._effective_dimension import effective_dimension, leverage
+from ._eigenlearning import (
+    EigenLearning,
+    cumulative_power,
+    eigenlearning,
+    eigensystem,
+    learning_curve,
+    learning_curve_payload,
+)
 from ._empirical import ntk
 from ._entropy_flow import cross_entropy_flow
+from ._gaussian_process import Posterior, gp_posterior, log_evidence, prior_samples
 from ._infinite import Affine, WideKernels, WideNetwork, wide_kernels, wide_network
+from ._kernel_bounds import (
+    interpolation_complexity,
+    rademacher_ball,
+    ridge_risk,
+    ridge_risk_bound,
+    rkhs_ball_bound,
+)
 from ._laziness import Laziness, laziness
 from ._linearised import Linearised
 from ._movement import Movement, kernel_movement
@@ -22,15 +39,21 @@ from ._prediction import Prediction, predicted_training
 from ._reading import read_wide_network
 from ._regimes import RegimeDiagram, regime_diagram
 from ._relative_curvature import relative_curvature
+from ._rkhs_norm import RKHSNorm, rkhs_norm
 from ._scaled import Scaled
+from ._spectral_decay import SpectralDecay, spectral_decay
 
 PROBES = (probe_alignment, probe_effective_dimension, probe_movement)
 
 __all__ = [
-    "PROBES", "Affine", "DiagonalNetwork", "Laziness", "Linearised", "Movement", "Prediction", "RegimeDiagram",
-    "Scaled", "Trajectory", "Unseen", "WideKernels", "WideNetwork", "alignment", "balanced_alignment",
-    "cross_entropy_flow", "diagonal_network_limit", "effective_dimension", "gradient_descent", "gradient_flow",
-    "kernel_movement", "laziness", "leverage", "max_stable_lr", "ntk", "predicted_training", "probe_alignment",
-    "probe_effective_dimension", "probe_movement", "read_wide_network", "regime_diagram", "relative_curvature",
-    "wide_kernels", "wide_network",
+    "PROBES", "Affine", "DiagonalNetwork", "EigenLearning", "Laziness", "Linearised", "Movement", "Posterior",
+    "Prediction", "RKHSNorm", "RegimeDiagram", "Scaled", "SpectralDecay", "Trajectory", "Unseen", "WideKernels",
+    "WideNetwork", "alignment", "balanced_alignment", "cross_entropy_flow", "cumulative_power",
+    "diagonal_network_limit", "effective_dimension", "eigenlearning", "eigensystem",
+    "generalised_cross_validation", "gp_posterior", "gradient_descent", "gradient_flow",
+    "interpolation_complexity", "kare", "kernel_movement", "laziness", "learning_curve",
+    "learning_curve_payload", "leave_one_out_residuals", "leverage", "log_evidence", "max_stable_lr", "ntk",
+    "predicted_training", "prior_samples", "probe_alignment", "probe_effective_dimension", "probe_movement",
+    "rademacher_ball", "read_wide_network", "regime_diagram", "relative_curvature", "ridge_risk",
+    "ridge_risk_bound", "rkhs_ball_bound", "rkhs_norm", "spectral_decay", "wide_kernels", "wide_network",
 ]  # fmt: skip

@@ -50,7 +50,7 @@ def leverage(kernel: Array, ridge: float, *, per_example: bool = False) -> Tenso
     K = checked_kernel(kernel)
     ridge = _checked_ridge(ridge) * (len(K) if per_example else 1)
     levels, vectors = torch.linalg.eigh(K)
-    levels = _without_rounding(levels)
+    levels = without_rounding(levels)
     found: Tensor = (vectors**2) @ (levels / (levels + ridge))
     return found
 
@@ -64,14 +64,15 @@ def kernel_eigenvalues(kernel_or_eigenvalues: Array) -> Tensor:
             raise ValueError(f"eigenvalues must be finite and at least one, got {len(levels)} values")
     else:
         levels = torch.linalg.eigvalsh(checked_kernel(given))
-    return _without_rounding(levels).flip(0)
+    return without_rounding(levels).flip(0)
 
 
 def dimension_at(levels: Tensor, ridge: float) -> float:
     return float((levels / (levels + ridge)).sum())
 
 
-def _without_rounding(levels: Tensor) -> Tensor:
+def without_rounding(levels: Tensor) -> Tensor:
+    """Eigenvalues with rounding below zero removed; clearly negative ones are refused."""
     lowest, top = float(levels.min()), float(levels.max())
     if lowest < -ROUNDING * abs(top):
         raise ValueError(
