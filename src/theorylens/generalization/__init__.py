@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         sample_size_table,
         sample_sizes,
     )
+    from ._shattering import Fitted, Halfspaces, ShatteredSet, Shattering, find_shattered, shatters, vc_of_labellings
     from ._suprema import FiniteClass, FunctionClass, KernelBall, L1Ball, L2Ball, Stumps, massart
     from ._temperature import temperature
     from ._test_error import probe_test_error
@@ -214,6 +215,15 @@ _HOMES = {
     "._calibration_probe": ("probe_calibration",),
     "._vc_dimension": ("VcDimension", "vc_linear", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree"),
     "._network_growth": ("NetworkGrowth", "feature_rank", "network_growth", "piecewise_linear_growth", "vc_dimension"),
+    "._shattering": (
+        "Fitted",
+        "Halfspaces",
+        "ShatteredSet",
+        "Shattering",
+        "find_shattered",
+        "shatters",
+        "vc_of_labellings",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -228,28 +238,29 @@ _PROBES = (
 
 __all__ = [
     "PROBES", "Answers", "BernsteinBound", "BrierParts", "Certified", "Dudley", "EffectiveParameters", "EmpiricalCover",
-    "FatShattering", "FiniteClass", "FunctionClass", "GaussianPosterior", "GibbsRisk", "HoldoutBound", "KernelBall",
-    "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "NetworkGrowth", "PacCertificate", "PacLearningCurve",
-    "PosteriorTraining", "Relative", "Reliability", "Sample", "SampleSize", "Searched", "SpectralComplexity", "Stumps",
-    "VcBound", "VcDimension", "affordable_bits", "answers", "attainable_delta", "attainable_error", "azuma",
-    "azuma_deviation", "ball_covering", "ball_packing", "bennett", "bernstein", "best_trade_off", "bounded_differences",
-    "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_relative", "chernoff_kl", "clopper_pearson",
-    "clopper_pearson_interval", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "dudley",
-    "effective_parameters", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
-    "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering", "feature_rank",
-    "gaussian_complexity", "gaussian_kl", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound",
-    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah",
-    "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation",
-    "multivariate_gaussian_kl", "network_growth", "occam_bound", "one_bound", "operator_norm", "output_curvature",
-    "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "FatShattering", "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "Halfspaces",
+    "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "NetworkGrowth", "PacCertificate",
+    "PacLearningCurve", "PosteriorTraining", "Relative", "Reliability", "Sample", "SampleSize", "Searched",
+    "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "VcBound", "VcDimension", "affordable_bits",
+    "answers", "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing",
+    "bennett", "bernstein", "best_trade_off", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p",
+    "certify", "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "cover_count",
+    "covering_bound", "degrees_of_freedom", "dkw", "dudley", "effective_parameters", "efron_stein",
+    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision",
+    "failure_rate", "fat_shattered", "fat_shattering", "feature_rank", "find_shattered", "gaussian_complexity",
+    "gaussian_kl", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound", "holdout_size",
+    "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah", "margin_bound",
+    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "multivariate_gaussian_kl",
+    "network_growth", "occam_bound", "one_bound", "operator_norm", "output_curvature", "pac_bayes_catoni",
+    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
     "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "piecewise_linear_growth",
     "probe_calibration", "probe_chernoff_kl", "probe_effective_parameters", "probe_gap", "probe_norms",
     "probe_test_error", "probe_weight_bits", "rademacher", "rademacher_bound", "relative_vc_bound", "reliability",
     "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples",
-    "sauer_shelah", "spectral_complexity", "spectral_covering", "squared_calibration_error", "squared_path_norm",
-    "stable_rank", "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound",
-    "vc_dimension", "vc_gap", "vc_linear", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
-    "weight_bits", "weight_matrices", "xi",
+    "sauer_shelah", "shatters", "spectral_complexity", "spectral_covering", "squared_calibration_error",
+    "squared_path_norm", "stable_rank", "temperature", "uniform_convergence", "uniform_convergence_necessary",
+    "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network",
+    "vc_stump", "vc_threshold_network", "vc_tree", "weight_bits", "weight_matrices", "xi",
 ]  # fmt: skip
 
 
