@@ -5,6 +5,7 @@ data are counted and compared exactly where that is possible, and tested with va
 """
 
 from ._adaptive import AdaptiveBias, AdaptiveState, NormBox, adaptive_optimizer_bias, adaptive_state, norm_box
+from ._answer_shift import probe_answer_shift
 from ._attention import (
     attention_distance,
     attention_entropy,
@@ -113,20 +114,22 @@ from ._message_passing import (
     smoothing_by_depth,
     squashing_curve,
 )
+from ._minibatch_noise import probe_gradient_noise
 from ._overlap import Overlap, duplicates, shared_units, split_overlap
 from ._permutation import PermutationTest, permutation_test
 from ._rearrangement import probe_permutation
 from ._receptive_field import FieldLayer, ReceptiveField, receptive_field
 from ._recurrence import Memory, is_causal, jacobian_by_lag, memory_curve, sequence_outputs, time_shift_errors
 from ._shift_test import probe_two_sample
+from ._simple_first import probe_learning_order
 from ._split_overlap import probe_overlap
 from ._stationary import stationary_covariance
 from ._structure_probe import probe_data_structure
+from ._suspects import probe_suspected_labels
 from ._symmetry import TURNS, equivariance_curve, symmetry_error, turn_errors
 from ._translation import probe_equivariance
 from ._trials import Budget
 from ._two_sample import TwoSample, mmd, mmd_test
-from ._minibatch_noise import probe_gradient_noise
 
 __all__ = [
     "PROBES", "TURNS", "AdaptiveBias", "AdaptiveState", "ArchitectureChoice", "AttentionWeights", "Budget",
@@ -151,18 +154,22 @@ __all__ = [
     "lempel_ziv_words", "linear_stability", "log_slope", "logit_adjustment", "margin_progress", "margins",
     "max_margin", "memory_curve", "minibatch_regulariser", "minimum_norm_solution", "mmd", "mmd_test",
     "model_gradient", "modified_gradient", "node_features", "node_influence", "noise_breakdown", "noise_curves",
-    "noise_scale", "norm_box", "normalised_laplacian", "parameter_count", "permutation_test", "probe_attention",
-    "probe_class_balance", "probe_data_structure", "probe_equivariance", "probe_gradient_noise", "probe_overlap",
-    "probe_permutation", "probe_receptive_field", "probe_two_sample", "proxy_a_distance", "rank_one_residual",
-    "receptive_field", "regulariser_gradient", "ridge_filter", "select_architecture", "separations",
-    "sequence_outputs", "sgd_noise_scale", "shared_units", "sharpness_at", "sharpness_series", "shift_disagreement",
-    "shifted", "smoothing_by_depth", "split_overlap", "squashing_curve", "stationary_covariance", "suspected_labels",
-    "symmetry_error", "symmetry_gap", "time_shift_errors", "time_to_fit", "transition_matrix", "turn_errors",
-    "uniform_distance", "weisfeiler_leman_separates",
+    "noise_scale", "norm_box", "normalised_laplacian", "parameter_count", "permutation_test", "probe_answer_shift",
+    "probe_attention", "probe_class_balance", "probe_data_structure", "probe_equivariance", "probe_gradient_noise",
+    "probe_learning_order", "probe_overlap", "probe_permutation", "probe_receptive_field", "probe_suspected_labels",
+    "probe_two_sample", "proxy_a_distance", "rank_one_residual", "receptive_field", "regulariser_gradient",
+    "ridge_filter", "select_architecture", "separations", "sequence_outputs", "sgd_noise_scale", "shared_units",
+    "sharpness_at", "sharpness_series", "shift_disagreement", "shifted", "smoothing_by_depth", "split_overlap",
+    "squashing_curve", "stationary_covariance", "suspected_labels", "symmetry_error", "symmetry_gap",
+    "time_shift_errors", "time_to_fit", "transition_matrix", "turn_errors", "uniform_distance",
+    "weisfeiler_leman_separates",
 ]  # fmt: skip
 
 PROBES = (
     probe_equivariance, probe_receptive_field, probe_permutation, probe_attention, probe_data_structure,
     probe_class_balance, probe_overlap, probe_two_sample,
     probe_gradient_noise,
+    probe_learning_order,
+    probe_suspected_labels,
+    probe_answer_shift,
 )  # fmt: skip

@@ -177,7 +177,8 @@ def noise_scale(noise: GradientNoise, *, debiased: bool = True, level: float = 0
     method = Message(
         "gradient_noise.interval", "Fieller's interval, covariances by leaving out each of {n} examples", n=n
     )
-    interval = Statistical(lower=max(0.0, lower - 1), upper=max(0.0, upper - 1), level=level, method=method)
+    lower, upper = max(0.0, float(lower) - 1), max(0.0, float(upper) - 1)
+    interval = Statistical(lower=lower, upper=upper, level=level, method=method)
     if square <= 0:
         return _without_limit(interval)
     value = noise.covariance_trace / square
