@@ -24,6 +24,7 @@ from theorylens.results import Curve, Line, Message
 from ._mutual_information import checked_table, discrete_mutual_information
 
 STEPS = 5000
+PASSING = 100  # steps at a beta of the annealing that nobody asked for
 TOLERANCE = 1e-12  # of the objective, relative to its scale
 COARSE = 1.15  # factor between betas of the annealing
 
@@ -84,12 +85,13 @@ def information_bottleneck(joint: Tensor, betas: Sequence[float]) -> tuple[Bottl
     p = p[p.sum(1) > 0]
     if not betas or not all(math.isfinite(b) and b >= 0 for b in betas):
         raise ValueError(f"betas must be finite numbers >= 0, got {list(betas)[:5]}")
-    wanted = sorted(set(betas), reverse=True)
+    wanted = sorted({float(b) for b in betas}, reverse=True)
     top = max(64.0, wanted[0])
     path = [*np.geomspace(top, max(wanted[-1], 0.5), max(2, int(math.log(top / 0.5) / math.log(COARSE)))), *wanted]
+    asked = set(wanted)
     encoder, found = torch.eye(len(p), dtype=torch.float64), {}
     for beta in sorted({float(b) for b in path}, reverse=True):
-        encoder, converged = _settle(p, encoder, beta)
+        encoder, converged = _settle(p, encoder, beta, STEPS if beta in asked else PASSING)
         kept, known = _information(p, encoder)
         if kept - beta * known >= 0:
             trivial = torch.zeros_like(encoder)
@@ -224,12 +226,12 @@ def _information(p: Tensor, encoder: Tensor) -> tuple[float, float]:
     return discrete_mutual_information(p.sum(1, keepdim=True) * encoder), discrete_mutual_information(encoder.T @ p)
 
 
-def _settle(p: Tensor, encoder: Tensor, beta: float) -> tuple[Tensor, bool]:
+def _settle(p: Tensor, encoder: Tensor, beta: float, steps: int) -> tuple[Tensor, bool]:
     px = p.sum(1)
     given = p / px[:, None]
     own = -torch.special.entr(given).sum(1, keepdim=True)
     last = math.inf
-    for step in range(STEPS):
+    for step in range(steps):
         pt = px @ encoder
         used = pt > 1e-300
         decoded = torch.where(used[:, None], (encoder.T @ p) / pt.clamp(min=1e-300)[:, None], 1.0 / p.shape[1])
