@@ -15,8 +15,8 @@ def gram(n=10, d=4, seed=0):
     return x @ x.T
 
 
-def test_golden_values():
-    assert effective_dimension(torch.tensor([1.0, 2, 4]), 1.0) == pytest.approx(1.966666667, rel=1e-9)
+def test_golden_values(golden):
+    assert effective_dimension(torch.tensor([1.0, 2, 4]), 1.0) == pytest.approx(golden("G4.3-5"), rel=1e-9)
     assert effective_dimension(LEVELS, 1.0) == pytest.approx(4.972222222, rel=1e-9)
 
 
