@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -69,3 +70,12 @@ def digits():
         model=net, loss="cross_entropy", train=train, test=test, init=start, shuffled=shuffled,
         recipe=Recipe(train=lambda **_: None, settings=settings),
     )  # fmt: skip
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Types unchecked, as for a user: the library's own refusals answer, not the tests' type checker."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -53,7 +53,7 @@ def test_a_network_against_its_dense_hessian(digits):
     data = digits.split("train").take(range(120))
     goal = core.objective(digits.net, data, "cross_entropy")
     dense = torch.stack([goal.hessian() @ e for e in torch.eye(goal.size)]).double()
-    values, axes = torch.linalg.eigh((dense + dense.T) / 2)
+    values, _axes = torch.linalg.eigh((dense + dense.T) / 2)
     found = escape_direction(digits.net, data, "cross_entropy", tolerance=1e-3)
     assert float(values[0]) < 0
     assert found.curvature == pytest.approx(float(values[0]), rel=0.02)

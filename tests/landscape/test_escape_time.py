@@ -68,9 +68,7 @@ def test_the_exit_time_solves_the_backward_equation(rate, noise, radius):
 
 
 def test_small_noise_is_the_limit():
-    gaps = [
-        mean_exit_time(-1.0, noise=s) - small_noise_exit_time(-1.0, noise=s) for s in (0.3, 0.1, 0.03, 1e-3, 1e-6)
-    ]
+    gaps = [mean_exit_time(-1.0, noise=s) - small_noise_exit_time(-1.0, noise=s) for s in (0.3, 0.1, 0.03, 1e-3, 1e-6)]
     assert [abs(g) for g in gaps] == sorted((abs(g) for g in gaps), reverse=True)
     assert abs(gaps[-1]) < 1e-9
     assert mean_exit_time(-1.0, noise=0.1) == pytest.approx(3.28182, abs=1e-5)
@@ -79,11 +77,11 @@ def test_small_noise_is_the_limit():
 
 def test_refusals_of_the_calculators():
     for f in (flow_escape_time, lambda c, **k: gd_escape_steps(c, lr=0.1, **k)):
-        with pytest.raises(ValueError, match="curvature must be a negative eigenvalue, got 0.1"):
+        with pytest.raises(ValueError, match=r"curvature must be a negative eigenvalue, got 0.1"):
             f(0.1, distance=0.1)
         with pytest.raises(ValueError, match="from exactly the saddle the gradient never leaves"):
             f(-0.1, distance=0.0)
-        with pytest.raises(ValueError, match="distance must lie between 0 and the radius 1.0, got 2"):
+        with pytest.raises(ValueError, match=r"distance must lie between 0 and the radius 1.0, got 2"):
             f(-0.1, distance=2)
     with pytest.raises(ValueError, match="lr must be a positive number, got 0"):
         gd_escape_steps(-0.1, lr=0, distance=0.1)

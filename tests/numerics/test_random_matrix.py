@@ -1,5 +1,6 @@
 """Random matrices: golden values, closed forms, simulation, refusals."""
 
+import itertools
 import math
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_goe_probabilities_have_their_closed_forms_and_go_the_way_of_the_exponen
     assert goe_all_positive(1) == pytest.approx(0.5, rel=1e-12)
     assert goe_all_positive(3) == pytest.approx((math.pi - 2 * math.sqrt(2)) / (4 * math.pi), rel=1e-10)
     rates = [-math.log(goe_all_positive(n)) / n**2 for n in range(1, 11)]
-    assert all(a > b > goe_exponent() for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b > goe_exponent() for a, b in itertools.pairwise(rates))
     # The second difference of n² rate tends to 2 (ln 3)/4.
     logs = [-math.log(goe_all_positive(n)) for n in range(1, 11)]
     assert np.diff(logs, 2)[-1] == pytest.approx(2 * goe_exponent(), rel=0.02)

@@ -93,7 +93,7 @@ def curvature_summary(
         trace=math.fsum(values),
         largest=float(values.max()),
         smallest=float(values.min()),
-        frobenius=math.sqrt(math.fsum(values**2)),
+        frobenius=top * math.sqrt(math.fsum((values / (top or 1.0)) ** 2)),  # squares of large ones overflow
         entropy=entropy,
         effective_rank=math.exp(entropy) if top else 0.0,
         flat_share=float((sizes <= threshold).mean()),

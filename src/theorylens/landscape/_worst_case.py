@@ -10,7 +10,6 @@ Breaks   the maximum of a non-convex loss over a ball cannot be certified: every
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,7 +110,7 @@ def largest_rise(
     if ball not in ("l2", "linf"):
         raise ValueError(f"ball must be 'l2' or 'linf', got {ball!r}")
     around = Displaced(goal)
-    ascent = _Ascent(around, scales(around, scale), lambda u: _farthest(u, radius, ball), steps)
+    ascent = _Ascent(around, scales(around, scale), radius, ball, steps)
     ends = [ascent.run(None if i == 0 else generator) for i in range(starts)]
     best = max(ends, key=lambda end: end[0])
     why = Message(
@@ -141,7 +140,7 @@ def keskar_sharpness(
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius must be a positive number, got {radius}")
     around = Displaced(goal)
-    ascent = _Ascent(around, around.here.abs() + 1, lambda u: _farthest(u, radius, "linf"), steps)
+    ascent = _Ascent(around, around.here.abs() + 1, radius, "linf", steps)
     generator = rng_for(seed, "landscape.keskar_sharpness")
     best = max(ascent.run(None if i == 0 else generator)[0] for i in range(max(1, starts)))
     value = 100 * best / (1 + around.base)
@@ -153,8 +152,9 @@ def keskar_sharpness(
 class _Ascent:
     """Ascents in coordinates u with v = scale * u, each from its own start, all on one copy of the network."""
 
-    def __init__(self, around: Displaced, scale: Tensor, farthest: Callable[[Tensor], Tensor], steps: int) -> None:
-        self._around, self._scale, self._farthest, self._steps = around, scale, farthest, steps
+    def __init__(self, around: Displaced, scale: Tensor, radius: float, ball: Ball, steps: int) -> None:
+        self._around, self._scale, self._radius, self._ball, self._steps = around, scale, radius, ball, steps
+        self._rounding = 100 * torch.finfo(around.dtype).eps
         self.gradients = 0
 
     def run(self, generator: torch.Generator | None) -> tuple[float, Tensor]:
@@ -168,18 +168,25 @@ class _Ascent:
             slope = self._slope(place)
             towards = self._farthest(slope) - place
             gap = float(slope.double() @ towards.double())  # first-order gain still to be had
-            if not gap > 1e-6 * max(abs(rise), 1e-12):
+            if not gap > self._rounding * max(abs(rise), self._rounding * abs(self._around.base)):
                 break
-            share = 1.0
-            for _ in range(HALVINGS):
-                tried = self._rise(place + share * towards)
-                if tried > rise:
-                    place, rise = place + share * towards, tried
-                    break
-                share /= 2
-            else:
+            found = self._ascend(place, towards, rise)
+            if found is None:
                 break
+            place, rise = found
         return max(rise, 0.0), self._scale * place if rise > 0 else torch.zeros_like(place)
+
+    def _ascend(self, place: Tensor, towards: Tensor, rise: float) -> tuple[Tensor, float] | None:
+        """The first higher point on the way, halving it each time: on the sphere if there, else inside the ball."""
+        share = 1.0
+        for _ in range(HALVINGS):
+            inside = place + share * towards
+            for point in (self._onto_sphere(inside), inside) if share < 1 else (inside,):
+                tried = self._rise(point)
+                if tried > rise:
+                    return point, tried
+            share /= 2
+        return None
 
     def _rise(self, u: Tensor) -> float:
         value = self._around.loss(self._scale * u) - self._around.base
@@ -189,13 +196,14 @@ class _Ascent:
         self.gradients += 1
         return self._scale * self._around.gradient(self._scale * u)
 
+    def _farthest(self, u: Tensor) -> Tensor:
+        """The point of the ball farthest along ``u``."""
+        return self._radius * u.sign() if self._ball == "linf" else self._onto_sphere(u)
+
+    def _onto_sphere(self, u: Tensor) -> Tensor:
+        length = float(u.abs().max() if self._ball == "linf" else torch.linalg.vector_norm(u.double()))
+        return u * (self._radius / length) if length else u
+
     def _draw(self, generator: torch.Generator) -> Tensor:
         return torch.randn(self._around.size, generator=generator).to(self._scale)
 
-
-def _farthest(u: Tensor, radius: float, ball: Ball) -> Tensor:
-    """The point of the ball farthest along ``u``."""
-    if ball == "linf":
-        return radius * u.sign()
-    length = float(torch.linalg.vector_norm(u.double()))
-    return u * (radius / length) if length else u
