@@ -78,13 +78,19 @@ def judge(s: Search) -> tuple[Verdict, Message, Message]:
         suspected=s.suspected, rows=s.rows, share=s.suspected / s.rows,
     )  # fmt: skip
     text = (
-        "{suspected} of {rows} labels look wrong: the row resembles another class. The network answers the given label"
-        " on {kept} of them, so it learnt those by heart or sees more. {check} Look at them: a flag is no proof."
+        "{suspected} of {rows} labels look wrong: the row resembles another class. {kept} {check} Look at them: a flag"
+        " is no proof."
     )
-    reading = Message(
-        "TL512.reading_some", text, suspected=s.suspected, rows=s.rows, kept=s.kept_by_network, check=check
-    )
+    kept = _kept(s.kept_by_network)
+    reading = Message("TL512.reading_some", text, suspected=s.suspected, rows=s.rows, kept=kept, check=check)
     return Verdict.DESCRIPTIVE, reason, reading
+
+
+def _kept(rows: int) -> Message:
+    if rows == 0:
+        return Message("TL512.kept_none", "The network answers another class on all of them.")
+    text = "The network answers the given label on {rows} of them: it learnt those by heart, or sees more."
+    return Message("TL512.kept", text, rows=rows)
 
 
 def _cost(subject: Subject, rung: int | None) -> Work:
