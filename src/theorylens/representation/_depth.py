@@ -50,7 +50,7 @@ def depth(subject: Subject, role: str, most: int) -> Depth:
     Left out are modules that only pass on what they get (dropout, flatten), outputs that are not one floating-point
     row per example, and layers too wide to hold.
     """
-    sizes = subject.once(("widths", role), lambda: _widths(subject, role))
+    sizes = widths(subject, role)
     modules = dict(subject.net.named_modules())
     usable = [name for name in (INPUTS, *subject.layers) if 0 < sizes.get(name, 0) <= WIDEST]
     usable = [name for name in usable if name == INPUTS or not isinstance(modules[name], SAME)]
@@ -67,7 +67,7 @@ def activations(subject: Subject, name: str, role: str, limit: int) -> Tensor:
     if name != INPUTS:
         return subject.features(name, role, limit=limit).cpu()
     split = subject.split(role)
-    found = _inputs(split.take(split.subset(limit)))
+    found = inputs_of(split.take(split.subset(limit)))
     return found.reshape(len(found), -1)
 
 
@@ -82,9 +82,15 @@ def _spread(names: list[str], most: int, kept: str) -> list[str]:
     return [names[p] for p in sorted(places)]
 
 
-def _inputs(batch: Any) -> Tensor:
+def inputs_of(batch: Any) -> Tensor:
+    """The first tensor of the inputs of a batch: of its first element, when it is a pair."""
     first = batch[0] if isinstance(batch, tuple | list) and len(batch) > 1 else batch
     return next(leaf for leaf in pytree.tree_leaves(first) if isinstance(leaf, Tensor))
+
+
+def widths(subject: Subject, role: str) -> dict[str, int]:
+    """Activations per row of the inputs and of every leaf module that gives one real row per example."""
+    return subject.once(("widths", role), lambda: _widths(subject, role))
 
 
 def _widths(subject: Subject, role: str) -> dict[str, int]:

@@ -20,6 +20,10 @@ from ._kinks import kinks
 STRAIGHT = 1e-9  # largest departure from a straight line, as a share of the largest output
 
 
+class NotPiecewiseLinearError(ValueError):
+    """The output bends where no kink was found: some operation is smooth."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:
     """What lies between two inputs.
@@ -60,7 +64,9 @@ def linear_pieces(model: nn.Module | Callable[[Tensor], Tensor], starts: Tensor,
     Raises
     ------
     ValueError
-        Inputs that do not match or are not real and finite, or an output that is not piecewise linear.
+        Inputs that do not match or are not real and finite.
+    NotPiecewiseLinearError
+        The output is not straight between the kinks; a ``ValueError`` too.
     """
     if starts.shape != ends.shape or not len(starts) or starts.ndim < 2:
         raise ValueError(
@@ -87,7 +93,7 @@ def _along(forward: Callable[[Tensor], Tensor], start: Tensor, end: Tensor) -> P
     scale = float(known.abs().max())
     departure = float((between - (known[1:] + known[:-1]) / 2).abs().max())
     if not departure <= STRAIGHT * scale:
-        raise ValueError(
+        raise NotPiecewiseLinearError(
             "the output is not a straight line between the kinks found, so the network is not piecewise linear; "
             "pieces can be counted for ReLU, leaky ReLU, clamping and max-pooling with linear layers"
         )
