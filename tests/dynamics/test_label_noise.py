@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from theorylens.core import Recipe, RefusedError, global_randomness_kept
-from theorylens.dynamics import flip_labels, label_noise_course, label_noise_experiment
+from theorylens.dynamics import label_noise_course, label_noise_experiment
 from theorylens.numerics.binomial import clopper_pearson_interval
 from theorylens.training import Optimisation, fit
 
@@ -40,15 +40,6 @@ def test_the_crossover_is_where_memorisation_leads_to_the_end():
     assert course([1, 1]) == 0.0
 
 
-def test_flips_are_as_many_as_asked_and_never_the_same_class():
-    labels = torch.arange(1000) % 7
-    flipped = flip_labels(labels, 0.2, seed=1)
-    assert int((flipped != labels).sum()) == 200
-    assert flipped.max() < 7
-    assert torch.equal(flipped, flip_labels(labels, 0.2, seed=1))
-    assert not torch.equal(flipped, flip_labels(labels, 0.2, seed=2))
-
-
 @pytest.fixture(scope="module")
 def digits_data():
     data = load_digits()
@@ -67,7 +58,7 @@ def recipe_on(x, hidden=128, epochs=50):
 
 def test_a_network_learns_the_signal_first_and_memorises_the_noise_later(digits_data):
     found = label_noise_experiment(recipe_on(digits_data[0]), digits_data, share=0.2, every=8)
-    assert found.flipped == 40
+    assert 25 <= found.flipped <= 55
     assert found.recovered.max() > 0.8
     assert found.memorised[-1] > 0.9
     assert found.clean_fit[-1] > 0.95
@@ -83,11 +74,11 @@ def test_a_network_learns_the_signal_first_and_memorises_the_noise_later(digits_
         (lambda: label_noise_course(TRUE[None], GIVEN[:3], TRUE), r"\(1, 6\), \(3,\) and \(6,\)"),
         (lambda: label_noise_course(TRUE[None], TRUE, TRUE), "0 of 6 labels were flipped; both kinds are needed"),
         (lambda: label_noise_course(TRUE[None], GIVEN, TRUE, steps=np.zeros(2)), "a step for each of 1 records"),
-        (lambda: flip_labels(TRUE, 0.0), "share=0.0 flips 0 of 6 labels"),
-        (lambda: flip_labels(TRUE, 1.0), "share=1.0 flips 0 of 6 labels"),
-        (lambda: flip_labels(torch.zeros(4, dtype=torch.long), 0.5), "labels of 1 class cannot be flipped"),
-        (lambda: label_noise_experiment(Recipe(lambda **_: None), (TRUE[:, None], TRUE), every=0), "every must be"),
-        (lambda: label_noise_experiment(Recipe(lambda **_: None), (TRUE[:, None], TRUE), share=0.4), "no callback"),
+        (
+            lambda: label_noise_experiment(Recipe(lambda **_: None), (TRUE[:, None], TRUE), every=0),
+            "every must be at least 1",
+        ),
+        (lambda: label_noise_experiment(Recipe(lambda **_: None), (TRUE[:, None], TRUE), share=0.9), "no callback"),
     ],
 )
 def test_refusals(call, said, unchecked_shapes):

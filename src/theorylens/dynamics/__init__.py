@@ -6,6 +6,8 @@ Design: the record of a run is read with intervals that know its noise is correl
 
 from ._batch_scaling import ScaledRate, max_stable_lr, scale_learning_rate
 from ._change_points import ChangePoints, change_points
+from ._convergence import Convergence, State, convergence_diagnostic, mean_product, pl_ratio
+from ._drift_probe import probe_drift
 from ._early_stopping import (
     EarlyStopping,
     Stopped,
@@ -17,11 +19,12 @@ from ._early_stopping import (
     successive_rises,
     training_progress,
 )
-from ._label_noise import LabelNoiseCourse, flip_labels, label_noise_course, label_noise_experiment
+from ._label_noise import LabelNoiseCourse, label_noise_course, label_noise_experiment
 from ._learning_speed import LearningSpeed, PowerLaw, learning_speed, power_law
 from ._linear_modes import ModeCourse, half_learning_time, mode_course, mode_residual, residual_modes, two_layer_mode
 from ._loss_slope import Slope, last_part, loss_slope
 from ._measured_rate import ObservedRate, measured_problem, observed_rate
+from ._phases import probe_phases
 from ._progress import Turning, probe_loss_slope, turning
 from ._rates import ALGORITHMS, Bound, Problem, convergence_bound, gradient_bound_from_decrease, sgd_step
 from ._schedules import (
@@ -37,17 +40,20 @@ from ._schedules import (
     warmup_stable_decay,
 )
 from ._sharpening import Course, probe_sharpening, sharpening
+from ._successive import SuccessiveGradients, successive_gradients
 
-PROBES = (probe_loss_slope, probe_sharpening)
+PROBES = (probe_loss_slope, probe_phases, probe_drift, probe_sharpening)
 
 __all__ = [
-    "ALGORITHMS", "PROBES", "Bound", "ChangePoints", "Course", "EarlyStopping", "LabelNoiseCourse", "LearningSpeed",
-    "ModeCourse", "ObservedRate", "PowerLaw", "Problem", "ScaledRate", "Schedule", "Slope", "Stopped", "Turning",
-    "change_points", "constant", "convergence_bound", "cosine_annealing", "cosine_restarts", "early_stop",
-    "exponential_decay", "flip_labels", "followed", "generalisation_loss", "gradient_bound_from_decrease",
-    "half_learning_time", "label_noise_course", "label_noise_experiment", "last_part", "learning_speed",
-    "linear_to_zero", "loss_slope", "max_stable_lr", "measured_problem", "mode_course", "mode_residual",
-    "observed_rate", "patience", "power_law", "probe_loss_slope", "probe_sharpening", "progress_quotient",
+    "ALGORITHMS", "PROBES", "Bound", "ChangePoints", "Convergence", "Course", "EarlyStopping", "LabelNoiseCourse",
+    "LearningSpeed", "ModeCourse", "ObservedRate", "PowerLaw", "Problem", "ScaledRate", "Schedule", "Slope", "State",
+    "Stopped", "SuccessiveGradients", "Turning", "change_points", "constant", "convergence_bound",
+    "convergence_diagnostic", "cosine_annealing", "cosine_restarts", "early_stop", "exponential_decay", "followed",
+    "generalisation_loss", "gradient_bound_from_decrease", "half_learning_time", "label_noise_course",
+    "label_noise_experiment", "last_part", "learning_speed", "linear_to_zero", "loss_slope", "max_stable_lr",
+    "mean_product", "measured_problem", "mode_course", "mode_residual", "observed_rate", "patience", "pl_ratio",
+    "power_law", "probe_drift", "probe_loss_slope", "probe_phases", "probe_sharpening", "progress_quotient",
     "relative_rise", "residual_modes", "scale_learning_rate", "sgd_step", "sharpening", "step_decay",
-    "successive_rises", "training_progress", "turning", "two_layer_mode", "warmup", "warmup_stable_decay",
+    "successive_gradients", "successive_rises", "training_progress", "turning", "two_layer_mode", "warmup",
+    "warmup_stable_decay",
 ]  # fmt: skip

@@ -9,7 +9,6 @@ Breaks   flips that look alike (one class always turned into another) can be lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from theorylens.core import Recipe, RefusedError, Split, Task, key_seed, studied
+from theorylens.bias import LogitRecorder, flip_labels
+from theorylens.core import Recipe, RefusedError, Task, key_seed
 from theorylens.numerics.binomial import clopper_pearson_interval
-from theorylens.numerics.memory import to_device
 from theorylens.results import Curve, Line, Message
 
 Floats = NDArray[np.float64]
@@ -139,28 +138,6 @@ def label_noise_course(
     )  # fmt: skip
 
 
-def flip_labels(labels: Int[Tensor, " n"], share: float, *, seed: int = 0) -> Int[Tensor, " n"]:
-    """Replace ``share`` of the labels, rounded to whole examples, each by another class at random.
-
-    Raises
-    ------
-    ValueError
-        A share outside (0, 1), one that flips nothing, or fewer than 2 classes.
-    """
-    classes = int(labels.max()) + 1
-    count = round(share * len(labels)) if 0 < share < 1 else 0
-    if count < 1 or count >= len(labels):
-        raise ValueError(f"share={share} flips {count} of {len(labels)} labels; flip at least one and not all")
-    if classes < 2:
-        raise ValueError(f"labels of {classes} class cannot be flipped; at least 2 classes are needed")
-    generator = torch.Generator().manual_seed(key_seed(seed, "flipped labels"))
-    chosen = torch.randperm(len(labels), generator=generator)[:count]
-    shift = torch.randint(1, classes, (count,), generator=generator)
-    flipped = labels.clone()
-    flipped[chosen] = ((labels[chosen].cpu() + shift) % classes).to(labels)
-    return flipped
-
-
 def label_noise_experiment(
     recipe: Recipe,
     data: tuple[Any, Int[Tensor, " n"]],
@@ -179,7 +156,7 @@ def label_noise_experiment(
     data
         The inputs and the true labels the recipe trains on, in its order.
     share
-        Of the labels to flip.
+        Probability with which each label is flipped (`bias.flip_labels`).
     every
         Steps between two looks at the whole training set.
     task
@@ -187,42 +164,18 @@ def label_noise_experiment(
 
     Raises
     ------
+    ValueError
+        What `bias.flip_labels` and `label_noise_course` refuse, for instance a share that flipped nothing.
     RefusedError
         The recipe never called back.
     """
-    if every < 1:
-        raise ValueError(f"every must be at least 1 step, got {every}")
     inputs, true = data
-    given = flip_labels(true, share, seed=seed)
-    watch = _Watch(Split((inputs, given)), every, task or Task())
+    classes = int(true.max()) + 1
+    generator = torch.Generator().manual_seed(key_seed(seed, "flipped labels"))
+    given = flip_labels(true, share, classes, generator)
+    watch = LogitRecorder((inputs, given), every=every, task=task)
     recipe(seed=seed, labels=given, callbacks=(watch,))
-    if not watch.seen:
+    if not watch.logits:
         raise RefusedError("the recipe called no callback; pass callbacks on to training.fit, or call them every step")
-    return label_noise_course(
-        torch.stack(list(watch.seen.values())), given.cpu(), true.cpu(), steps=np.array(list(watch.seen), dtype=float)
-    )
-
-
-class _Watch:
-    """Callback that keeps the predicted classes of the training set."""
-
-    def __init__(self, split: Split, every: int, task: Task) -> None:
-        self.split, self.every, self.forward = split, every, task.forward
-        self.seen: dict[int, Tensor] = {}
-
-    def __call__(self, step: int, model: nn.Module, metrics: Mapping[str, float]) -> None:
-        del metrics
-        if step % self.every:
-            return
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        predict: Callable[[Any], Tensor] = lambda batch: _classes(self.forward(model, batch)[0])  # noqa: E731
-        with studied(model), torch.no_grad():
-            found = [predict(to_device(batch, device)).cpu() for batch in self.split.batches(256)]
-        self.seen[step] = torch.cat(found)
-
-
-def _classes(outputs: Tensor) -> Tensor:
-    """Predicted class: the largest output, or the sign of a single logit."""
-    if outputs.ndim == 1 or outputs.shape[1] == 1:
-        return (outputs.reshape(len(outputs)) > 0).long()
-    return outputs.argmax(1)
+    predictions = torch.stack([logits.argmax(-1) for logits in watch.logits])
+    return label_noise_course(predictions, given.cpu(), true.cpu(), steps=np.array(watch.steps, dtype=np.float64))
