@@ -115,7 +115,7 @@ def test_small_batches_at_a_large_rate_undo_one_another(digits):
     def again(lr, momentum=0.0):
         settings = {"lr": lr, "batch_size": 4, "optimizer": "sgd", "momentum": momentum}
         subject = replace(digits, history=None, recipe=Recipe(train=lambda **_: None, settings=settings))
-        return probe_drift(subject, draws=64)
+        return probe_drift(subject, draws=24)
 
     assert again(8.0).estimate.upper < 0
     assert again(1e-4).estimate.value > again(8.0).estimate.value
