@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     )
     from theorylens.numerics.relative_entropy import kl, kl_inverse
 
+    from ._abstention import probe_abstention
     from ._answers import Answers, answers
+    from ._benign_overfitting import BenignOverfitting, benign_overfitting, covariance_eigenvalues, effective_ranks
     from ._bounded_mean import bounded_mean
     from ._calibration import (
         BrierParts,
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
         squared_calibration_error,
     )
     from ._calibration_probe import probe_calibration
+    from ._capacity_probe import probe_capacity
     from ._certify import Certified, certify
+    from ._conformal import conformal_sets, conformal_threshold
+    from ._conformal_probe import probe_conformal
     from ._covering import (
         EmpiricalCover,
         ball_covering,
@@ -66,7 +71,10 @@ if TYPE_CHECKING:
     from ._holdout import HoldoutBound, Sample, holdout_bound, one_bound, samples
     from ._holdout_size import holdout_size, holdout_sizes
     from ._holdout_theorems import probe_chernoff_kl
+    from ._least_squares import least_squares_risk, optimal_penalty, ridge_risk, ridgeless_risk
+    from ._least_squares_descent import least_squares_descent, minimum_norm, random_features_descent
     from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss, margins
+    from ._margins_probe import normalised_margins, probe_margins
     from ._network_growth import NetworkGrowth, feature_rank, network_growth, piecewise_linear_growth, vc_dimension
     from ._norms import (
         SpectralComplexity,
@@ -89,10 +97,13 @@ if TYPE_CHECKING:
         pac_bayes_quadratic,
     )
     from ._pac_experiment import PacLearningCurve, failure_rate, pac_learning_curve, sample_size_curve
+    from ._paired import Paired, mcnemar, paired_comparison
     from ._parameters_probe import probe_effective_parameters
     from ._posterior_training import PosteriorTraining
     from ._rademacher import Searched, gaussian_complexity, rademacher, rademacher_bound
     from ._relative import LearntPrior, Relative, certify_relative
+    from ._risk_curve import RiskCurve
+    from ._rivals import probe_rivals
     from ._sample_complexity import (
         SampleSize,
         attainable_delta,
@@ -103,6 +114,7 @@ if TYPE_CHECKING:
         sample_size_table,
         sample_sizes,
     )
+    from ._selective import Selective, selective_error
     from ._shattering import Fitted, Halfspaces, ShatteredSet, Shattering, find_shattered, shatters, vc_of_labellings
     from ._suprema import FiniteClass, FunctionClass, KernelBall, L1Ball, L2Ball, Stumps, massart
     from ._temperature import temperature
@@ -110,6 +122,7 @@ if TYPE_CHECKING:
     from ._uniform_convergence import uniform_convergence, uniform_convergence_necessary
     from ._vc_dimension import VcDimension, vc_linear, vc_sigmoid_network, vc_stump, vc_threshold_network, vc_tree
     from ._vc_gap import VcBound, growth_gap, relative_vc_bound, vc_bound, vc_gap
+    from ._width_descent import DoubleDescent, double_descent
 
     PROBES: tuple[Probe, ...]
 
@@ -133,6 +146,7 @@ _HOMES = {
     ),
     "theorylens.numerics.relative_entropy": ("kl", "kl_inverse"),
     "._answers": ("Answers", "answers"),
+    "._benign_overfitting": ("BenignOverfitting", "benign_overfitting", "covariance_eigenvalues", "effective_ranks"),
     "._bounded_mean": ("bounded_mean",),
     "._covering": (
         "EmpiricalCover",
@@ -158,6 +172,8 @@ _HOMES = {
     "._gaussian_kl": ("gaussian_kl", "multivariate_gaussian_kl"),
     "._holdout": ("HoldoutBound", "Sample", "holdout_bound", "one_bound", "samples"),
     "._holdout_theorems": ("probe_chernoff_kl",),
+    "._least_squares": ("least_squares_risk", "optimal_penalty", "ridge_risk", "ridgeless_risk"),
+    "._least_squares_descent": ("least_squares_descent", "minimum_norm", "random_features_descent"),
     "._norms": (
         "SpectralComplexity",
         "operator_norm",
@@ -178,6 +194,7 @@ _HOMES = {
         "pac_bayes_quadratic",
     ),
     "._parameters_probe": ("probe_effective_parameters",),
+    "._risk_curve": ("RiskCurve",),
     "._test_error": ("probe_test_error",),
     "._growth": ("cover_count", "log_sauer_shelah", "sauer_shelah"),
     "._uniform_convergence": ("uniform_convergence", "uniform_convergence_necessary"),
@@ -224,43 +241,72 @@ _HOMES = {
         "shatters",
         "vc_of_labellings",
     ),
+    "._capacity_probe": ("probe_capacity",),
+    "._margins_probe": ("normalised_margins", "probe_margins"),
+    "._paired": (
+        "Paired",
+        "mcnemar",
+        "paired_comparison",
+    ),
+    "._rivals": ("probe_rivals",),
+    "._selective": (
+        "Selective",
+        "selective_error",
+    ),
+    "._abstention": ("probe_abstention",),
+    "._conformal": (
+        "conformal_sets",
+        "conformal_threshold",
+    ),
+    "._conformal_probe": ("probe_conformal",),
+    "._width_descent": ("DoubleDescent", "double_descent"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
     "probe_test_error",
     "probe_calibration",
+    "probe_abstention",
+    "probe_conformal",
+    "probe_rivals",
     "probe_chernoff_kl",
     "probe_weight_bits",
     "probe_gap",
     "probe_effective_parameters",
     "probe_norms",
+    "probe_capacity",
+    "probe_margins",
 )
 
 __all__ = [
-    "PROBES", "Answers", "BernsteinBound", "BrierParts", "Certified", "Dudley", "EffectiveParameters", "EmpiricalCover",
-    "FatShattering", "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "Halfspaces",
-    "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "NetworkGrowth", "PacCertificate",
-    "PacLearningCurve", "PosteriorTraining", "Relative", "Reliability", "Sample", "SampleSize", "Searched",
-    "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "VcBound", "VcDimension", "affordable_bits",
-    "answers", "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing",
-    "bennett", "bernstein", "best_trade_off", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p",
-    "certify", "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "cover_count",
-    "covering_bound", "degrees_of_freedom", "dkw", "dudley", "effective_parameters", "efron_stein",
-    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision",
-    "failure_rate", "fat_shattered", "fat_shattering", "feature_rank", "find_shattered", "gaussian_complexity",
-    "gaussian_kl", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound", "holdout_size",
-    "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "linear_covering", "log_sauer_shelah", "margin_bound",
-    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "multivariate_gaussian_kl",
-    "network_growth", "occam_bound", "one_bound", "operator_norm", "output_curvature", "pac_bayes_catoni",
-    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
-    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "piecewise_linear_growth",
-    "probe_calibration", "probe_chernoff_kl", "probe_effective_parameters", "probe_gap", "probe_norms",
-    "probe_test_error", "probe_weight_bits", "rademacher", "rademacher_bound", "relative_vc_bound", "reliability",
-    "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples",
-    "sauer_shelah", "shatters", "spectral_complexity", "spectral_covering", "squared_calibration_error",
-    "squared_path_norm", "stable_rank", "temperature", "uniform_convergence", "uniform_convergence_necessary",
-    "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network",
-    "vc_stump", "vc_threshold_network", "vc_tree", "weight_bits", "weight_matrices", "xi",
+    "PROBES", "Answers", "BenignOverfitting", "BernsteinBound", "BrierParts", "Certified", "DoubleDescent", "Dudley",
+    "EffectiveParameters", "EmpiricalCover", "FatShattering", "FiniteClass", "Fitted", "FunctionClass",
+    "GaussianPosterior", "GibbsRisk", "Halfspaces", "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearntPrior",
+    "MarginBound", "NetworkGrowth", "PacCertificate", "PacLearningCurve", "Paired", "PosteriorTraining", "Relative",
+    "Reliability", "RiskCurve", "Sample", "SampleSize", "Searched", "Selective", "ShatteredSet", "Shattering",
+    "SpectralComplexity", "Stumps", "VcBound", "VcDimension", "affordable_bits", "answers", "attainable_delta",
+    "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett",
+    "bernstein", "best_trade_off", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
+    "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "conformal_sets",
+    "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw",
+    "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound",
+    "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision", "failure_rate",
+    "fat_shattered", "fat_shattering", "feature_rank", "find_shattered", "gaussian_complexity", "gaussian_kl",
+    "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl",
+    "kl_inverse", "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering",
+    "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid",
+    "mcdiarmid_deviation", "mcnemar", "minimum_norm", "multivariate_gaussian_kl", "network_growth",
+    "normalised_margins", "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature",
+    "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "paired_comparison",
+    "piecewise_linear_growth", "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl",
+    "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms", "probe_rivals",
+    "probe_test_error", "probe_weight_bits", "rademacher", "rademacher_bound", "random_features_descent",
+    "relative_vc_bound", "reliability", "ridge_risk", "ridgeless_risk", "sample_complexity", "sample_size_curve",
+    "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters",
+    "spectral_complexity", "spectral_covering", "squared_calibration_error", "squared_path_norm", "stable_rank",
+    "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound",
+    "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump",
+    "vc_threshold_network", "vc_tree", "weight_bits", "weight_matrices", "xi",
 ]  # fmt: skip
 
 

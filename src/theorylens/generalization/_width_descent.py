@@ -1,0 +1,174 @@
+"""Double descent of real networks, measured: trained over a range of widths, with label noise and several seeds.
+
+Source   Belkin, Hsu, Ma, Mandal (2019), PNAS 116:15849; Nakkiran, Kaplun, Bansal, Yang, Barak, Sutskever (2020), ICLR
+Assumes  the training rule is the same for all widths; whether test error falls twice depends on label noise, on
+         training length and on regularisation, and it need not
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from theorylens.bias import flip_labels
+from theorylens.core import Split, Task, global_randomness_kept, key_seed
+from theorylens.results import Message
+from theorylens.training import Keeping, Optimisation, fit, sweep
+
+from ._risk_curve import RiskCurve
+
+Floats = NDArray[np.float64]
+Make = Callable[[int, int], nn.Module]
+"""``make(width, seed) -> network`` before training; with ``jobs`` other than 1 a function that can be sent about."""
+TEST = Message("generalization.test_error", "error")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DoubleDescent:
+    """Errors of every training over widths, seeds and epochs.
+
+    Attributes
+    ----------
+    widths, parameters
+        Shape (k,): widths asked for, numbers of trainable parameters they give.
+    epochs
+        Shape (e,): epochs at which errors were recorded, 0 first.
+    train_error, test_error
+        Shape (k, seeds, e): training error on the labels as given (with noise), test error on true labels.
+    rate
+        Share of training labels changed.
+    """
+
+    widths: NDArray[np.int64]
+    parameters: NDArray[np.int64]
+    epochs: Floats
+    train_error: Floats
+    test_error: Floats
+    rate: float
+
+    def by_width(self) -> RiskCurve:
+        """Errors at the end of training against the number of parameters: model-wise double descent."""
+        text = "Networks of growing width, {rate:.0%} of training labels changed"
+        return RiskCurve(
+            sizes=self.parameters.astype(np.float64), train=self.train_error[:, :, -1], test=self.test_error[:, :, -1],
+            label=Message("generalization.by_width", text, rate=self.rate),
+            x_name=Message("generalization.trainable", "trainable parameters"), y_name=TEST,
+        )  # fmt: skip
+
+    def by_epoch(self, width: int) -> RiskCurve:
+        """Errors of one width against the epoch: epoch-wise double descent."""
+        if width not in self.widths:
+            raise ValueError(f"width {width} was not trained; there are {self.widths.tolist()}")
+        k = int(np.flatnonzero(self.widths == width)[0])
+        text = "A network of width {width} in the course of training, {rate:.0%} of labels changed"
+        return RiskCurve(
+            sizes=self.epochs[1:], train=self.train_error[k, :, 1:].T, test=self.test_error[k, :, 1:].T,
+            label=Message("generalization.by_epoch", text, width=width, rate=self.rate),
+            x_name=Message("generalization.epoch", "epoch"), y_name=TEST,
+        )  # fmt: skip
+
+
+def double_descent(
+    make: Make,
+    train: tuple[Any, Any],
+    test: tuple[Any, Any],
+    *,
+    widths: Sequence[int],
+    rate: float,
+    optimisation: Optimisation,
+    seeds: Sequence[int] = (0, 1, 2),
+    classes: int | None = None,
+    directory: str | Path | None = None,
+    jobs: int | None = None,
+) -> DoubleDescent:
+    """Train a classifier at every width and seed on labels with noise, and record its errors.
+
+    Parameters
+    ----------
+    make
+        See `Make`; outputs one column per class. Initialised under the global seed too, so ``seed`` may be ignored.
+    train, test
+        ``(inputs, classes)``. Test labels stay as they are.
+    widths
+        Increasing; each is passed to ``make``.
+    rate
+        Share of training labels changed to another class, the same rows for every width of a seed.
+    optimisation
+        The same for all widths.
+    seeds
+        At least 2: of initial weights, order of examples and label noise.
+    classes
+        By default one more than the largest label.
+    directory, jobs
+        Of `training.sweep`: finished trainings are kept in ``directory`` and not repeated; by default nothing is kept.
+
+    Raises
+    ------
+    ValueError
+        Widths that do not increase, fewer than 2 seeds, a rate outside [0, 1].
+    SweepError
+        A training failed, for instance because it diverged.
+    """
+    wide = [int(w) for w in widths]
+    if not wide or sorted(set(wide)) != wide or wide[0] < 1:
+        raise ValueError(f"widths must be whole numbers that increase from at least 1, got {list(widths)}")
+    if len(set(seeds)) < 2:
+        raise ValueError(f"seeds must be at least 2 different ones to give an interval, got {list(seeds)}")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"the rate must lie between 0 and 1, got {rate}")
+    x, y = (torch.as_tensor(t) for t in train)
+    held, answers = (torch.as_tensor(t) for t in test)
+    count = classes if classes is not None else int(max(y.max(), answers.max())) + 1
+    how = {f.name: getattr(optimisation, f.name) for f in fields(optimisation)}
+
+    def cell(item: dict[str, Any]) -> dict[str, Any]:  # a closure: data, rate and settings are part of its hash
+        return _train(make, (x, y), (held, answers), count, rate, how, item)
+
+    grid = [{"width": w, "seed": int(s)} for w in wide for s in seeds]
+    with _folder(directory) as folder:
+        found = sweep(cell, grid, directory=folder, jobs=jobs)
+    shape = (len(wide), len(seeds), -1)
+    return DoubleDescent(
+        widths=np.array(wide), parameters=np.array([f["parameters"] for f in found[:: len(seeds)]]),
+        epochs=np.asarray(found[0]["epochs"], dtype=np.float64), rate=rate,
+        train_error=np.array([f["train_error"] for f in found]).reshape(shape),
+        test_error=np.array([f["test_error"] for f in found]).reshape(shape),
+    )  # fmt: skip
+
+
+def _train(
+    make: Make, train: Any, test: Any, classes: int, rate: float, how: dict[str, Any], item: dict[str, Any]
+) -> dict[str, Any]:
+    seed, (x, y) = int(item["seed"]), train
+    noisy = flip_labels(y, rate, classes, torch.Generator().manual_seed(key_seed(seed, "label noise")))
+    with global_randomness_kept(key_seed(seed, "double descent", int(item["width"]))):
+        net = make(int(item["width"]), seed)
+    optimisation = Optimisation(**how)
+    task = Task(loss="cross_entropy")
+    fitted = fit(net, (x, noisy), task, optimisation, seed=seed, validation=Split.of(test), keeping=Keeping())
+    history = fitted.history
+    per_epoch = -(-len(x) // optimisation.batch_size)
+    return {
+        "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
+        "epochs": [float(s) / per_epoch for s in history.steps],
+        "train_error": [float(v) for v in history.series["train_error"]],
+        "test_error": [float(v) for v in history.series["validation_error"]],
+    }
+
+
+@contextlib.contextmanager
+def _folder(directory: str | Path | None) -> Iterator[str | Path]:
+    if directory is not None:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory() as made:
+        yield made
