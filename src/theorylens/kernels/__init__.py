@@ -33,17 +33,21 @@ from ._kernel_bounds import (
 )
 from ._laziness import Laziness, laziness
 from ._linearised import Linearised
+from ._linearised_probe import probe_linearised
 from ._movement import Movement, kernel_movement
 from ._movement_probe import probe_movement
 from ._prediction import Prediction, predicted_training
 from ._reading import read_wide_network
 from ._regimes import RegimeDiagram, regime_diagram
+from ._regression_probe import probe_kernel_regression
 from ._relative_curvature import relative_curvature
 from ._rkhs_norm import RKHSNorm, rkhs_norm
 from ._scaled import Scaled
 from ._spectral_decay import SpectralDecay, spectral_decay
 
-PROBES = (probe_alignment, probe_effective_dimension, probe_movement)
+PROBES = (
+    probe_alignment, probe_effective_dimension, probe_movement, probe_linearised, probe_kernel_regression
+)  # fmt: skip
 
 __all__ = [
     "PROBES", "Affine", "DiagonalNetwork", "EigenLearning", "Laziness", "Linearised", "Movement", "Posterior",
@@ -53,7 +57,8 @@ __all__ = [
     "generalised_cross_validation", "gp_posterior", "gradient_descent", "gradient_flow",
     "interpolation_complexity", "kare", "kernel_movement", "laziness", "learning_curve",
     "learning_curve_payload", "leave_one_out_residuals", "leverage", "log_evidence", "max_stable_lr", "ntk",
-    "predicted_training", "prior_samples", "probe_alignment", "probe_effective_dimension", "probe_movement",
+    "predicted_training", "prior_samples", "probe_alignment", "probe_effective_dimension", "probe_kernel_regression",
+    "probe_linearised", "probe_movement",
     "rademacher_ball", "read_wide_network", "regime_diagram", "relative_curvature", "ridge_risk",
     "ridge_risk_bound", "rkhs_ball_bound", "rkhs_norm", "spectral_decay", "wide_kernels", "wide_network",
 ]  # fmt: skip

@@ -73,20 +73,21 @@ class Linearised(nn.Module):
         """The expansion point, by parameter name."""
         return {name: getattr(self, f"start{i}") for i, name in enumerate(self.names)}
 
-    def forward(self, *args: object) -> Tensor:
+    def forward(self, *args: object, **named: object) -> Tensor:
         """Outputs of the expansion, differentiable in the parameters."""
         current = dict(self.network.named_parameters())
         change = {name: current[name] - value for name, value in self.start().items()}
-        return tangent_outputs(self.network, self.start(), change, *args)
+        return tangent_outputs(self.network, self.start(), change, args, named)
 
 
 def tangent_outputs(
-    model: nn.Module, start: Mapping[str, Tensor], change: Mapping[str, Tensor], *args: object
-) -> Tensor:
+    model: nn.Module, start: Mapping[str, Tensor], change: Mapping[str, Tensor], args: tuple[object, ...],
+    named: Mapping[str, object],
+) -> Tensor:  # fmt: skip
     """f(x; start) + J(x; start) change, differentiable in ``change`` only; outputs are one tensor."""
     with torch.enable_grad(), second_derivatives():
         point = {name: value.detach().requires_grad_() for name, value in start.items()}
-        outputs = functional_call(model, point, args)
+        outputs = functional_call(model, point, args, dict(named))
         if not isinstance(outputs, Tensor):
             raise RefusedError(f"a linearised network needs outputs that are one tensor, got {type(outputs).__name__}")
         weight = torch.zeros_like(outputs, requires_grad=True)  # J^T weight is linear in weight; its slope is J
