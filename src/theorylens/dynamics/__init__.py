@@ -26,6 +26,7 @@ from ._loss_slope import Slope, last_part, loss_slope
 from ._measured_rate import ObservedRate, measured_problem, observed_rate
 from ._phases import probe_phases
 from ._progress import Turning, probe_loss_slope, turning
+from ._range_test import RangeTest, range_test
 from ._rates import ALGORITHMS, Bound, Problem, convergence_bound, gradient_bound_from_decrease, sgd_step
 from ._schedules import (
     Schedule,
@@ -46,14 +47,14 @@ PROBES = (probe_loss_slope, probe_phases, probe_drift, probe_sharpening)
 
 __all__ = [
     "ALGORITHMS", "PROBES", "Bound", "ChangePoints", "Convergence", "Course", "EarlyStopping", "LabelNoiseCourse",
-    "LearningSpeed", "ModeCourse", "ObservedRate", "PowerLaw", "Problem", "ScaledRate", "Schedule", "Slope", "State",
-    "Stopped", "SuccessiveGradients", "Turning", "change_points", "constant", "convergence_bound",
+    "LearningSpeed", "ModeCourse", "ObservedRate", "PowerLaw", "Problem", "RangeTest", "ScaledRate", "Schedule",
+    "Slope", "State", "Stopped", "SuccessiveGradients", "Turning", "change_points", "constant", "convergence_bound",
     "convergence_diagnostic", "cosine_annealing", "cosine_restarts", "early_stop", "exponential_decay", "followed",
     "generalisation_loss", "gradient_bound_from_decrease", "half_learning_time", "label_noise_course",
     "label_noise_experiment", "last_part", "learning_speed", "linear_to_zero", "loss_slope", "max_stable_lr",
     "mean_product", "measured_problem", "mode_course", "mode_residual", "observed_rate", "patience", "pl_ratio",
     "power_law", "probe_drift", "probe_loss_slope", "probe_phases", "probe_sharpening", "progress_quotient",
-    "relative_rise", "residual_modes", "scale_learning_rate", "sgd_step", "sharpening", "step_decay",
+    "range_test", "relative_rise", "residual_modes", "scale_learning_rate", "sgd_step", "sharpening", "step_decay",
     "successive_gradients", "successive_rises", "training_progress", "turning", "two_layer_mode", "warmup",
     "warmup_stable_decay",
 ]  # fmt: skip

@@ -4,6 +4,7 @@
 hand, and says where the theory does not apply.
 """
 
+from ._environments import group_dro_risk, group_dro_weights, irm_penalty, vrex_penalty
 from ._layer_signals import LayerSignal, layer_signals
 from ._mean_field import ACTIVATIONS, MeanField, NoFixedPointError, chi, mean_field
 from ._signal_propagation import probe_signal_propagation
@@ -11,6 +12,6 @@ from ._signal_propagation import probe_signal_propagation
 PROBES = (probe_signal_propagation,)
 
 __all__ = [
-    "ACTIVATIONS", "PROBES", "LayerSignal", "MeanField", "NoFixedPointError", "chi", "layer_signals", "mean_field",
-    "probe_signal_propagation",
+    "ACTIVATIONS", "PROBES", "LayerSignal", "MeanField", "NoFixedPointError", "chi", "group_dro_risk",
+    "group_dro_weights", "irm_penalty", "layer_signals", "mean_field", "probe_signal_propagation", "vrex_penalty",
 ]  # fmt: skip
