@@ -25,6 +25,7 @@ from ._escape_time import (
 )
 from ._expected_sharpness import expected_sharpness
 from ._flatness import CurvatureSummary, curvature_summary
+from ._line_probe import probe_linear_path
 from ._octopus import octopus
 from ._outermost import probe_eigenvalues
 from ._paths import Path, barrier, linear_path
@@ -33,26 +34,31 @@ from ._random_fields import p_spin_complexity, p_spin_index_share, p_spin_thresh
 from ._rescaling import Invariance, Rescaling, invariance, rescaled
 from ._sam import ASAM, SAM
 from ._second_order import SecondOrderTest, is_second_order_stationary, is_strict_saddle, second_order_test
+from ._sharpness_probe import probe_expected_sharpness
 from ._slices import Slice, Surface, loss_slice, loss_surface, random_direction
+from ._spectrum_probe import probe_spectral_density
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
 from ._trace import hessian_trace, probe_trace, trace
 from ._worst_case import WorstCase, keskar_sharpness, worst_case_sharpness
 
-PROBES = (probe_eigenvalues, probe_trace, probe_critical_point)
+PROBES = (
+    probe_eigenvalues, probe_trace, probe_critical_point, probe_spectral_density, probe_expected_sharpness,
+    probe_linear_path,
+)  # fmt: skip
 
 __all__ = [
     "ASAM", "PROBES", "SAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureSummary", "Displaced",
-    "Eigenvalues", "Ends", "EscapeDirection", "EscapeRun", "Invariance", "NewtonEvent", "Path", "PerturbedGD",
-    "Perturbation", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "Slice", "SpectralDensity",
-    "StepRule", "StrictSaddle", "Surface", "Thresholds", "WorstCase", "adam_stability_limit", "average_weights",
-    "averaged_model", "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step",
-    "curvature_summary", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
-    "flow_escape_time", "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues", "hessian_trace",
-    "invariance", "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "linear_path", "loss_slice",
-    "loss_surface", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
-    "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds", "probe_critical_point",
-    "probe_eigenvalues", "probe_trace", "random_direction", "rescaled", "second_order_test", "small_noise_exit_time",
-    "spectral_density", "stability_limit", "step_rule", "strict_saddle", "trace", "update_statistics",
-    "worst_case_sharpness",
+    "Eigenvalues", "Ends", "EscapeDirection", "EscapeRun", "Invariance", "NewtonEvent", "Path", "Perturbation",
+    "PerturbedGD", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "Slice", "SpectralDensity", "StepRule",
+    "StrictSaddle", "Surface", "Thresholds", "WorstCase", "adam_stability_limit", "average_weights", "averaged_model",
+    "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_summary",
+    "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness", "flow_escape_time",
+    "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues", "hessian_trace", "invariance",
+    "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "linear_path", "loss_slice", "loss_surface",
+    "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity",
+    "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds", "probe_critical_point", "probe_eigenvalues",
+    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
+    "rescaled", "second_order_test", "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule",
+    "strict_saddle", "trace", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

@@ -98,9 +98,7 @@ class CubicModel:
     ) -> None:
         operator: Operator = DenseOperator(hessian) if isinstance(hessian, Tensor) else hessian  # refuses asymmetry
         if gradient.shape != (operator.size,):
-            raise ValueError(
-                f"a gradient of shape {tuple(gradient.shape)} does not match a Hessian of {operator.size}"
-            )
+            raise ValueError(f"a gradient of shape {tuple(gradient.shape)} does not match a Hessian of {operator.size}")
         if not bool(torch.isfinite(gradient).all()):
             raise ValueError("the gradient is not finite, so there is no step; look for overflow in the loss")
         if subspace < 1:

@@ -23,10 +23,10 @@ from torch import nn
 from theorylens.core import RefusedError, Task, objective, rng_for
 from theorylens.numerics.objective import Objective
 from theorylens.numerics.quadrature import Quadrature, lanczos_quadrature
-from theorylens.results import Estimate, Message, Statistical, Unknown
+from theorylens.results import Estimate, Exact, Message, Statistical, Unknown
 
 from ._curvature import Ends, both_ends
-from ._flatness import FLAT, share_entropy
+from ._flatness import FLAT, curvature_summary, share_entropy
 
 Floats = NDArray[np.float64]
 GAP = 1.5  # an eigenvalue this many times the next one stands apart, as in TL301
@@ -67,6 +67,9 @@ class SpectralDensity:
     @property
     def effective_rank(self) -> Estimate:
         """exp(entropy) of |eigenvalue| / sum |eigenvalue|, computed draw by draw."""
+        if self.quadrature.exact:
+            whole = curvature_summary(self.quadrature.known)
+            return Estimate(value=whole.effective_rank, uncertainty=Exact())
         return _student(np.array([math.exp(h) for h in self._each(share_entropy)]), self.quadrature)
 
     @property
@@ -129,7 +132,8 @@ def spectral_density(
     k
         Largest eigenvalues to look at for outliers; about the number of classes.
     draws, steps
-        Random starts, and products for each. All intervals are Student's t over the draws.
+        Random starts, and products for each; intervals are Student's t over the draws. With no more parameters than
+        products the matrix is decomposed and everything is exact.
 
     Errors are those of `eigenvalues`.
     """
@@ -143,15 +147,28 @@ def goal_density(goal: Objective, ends: Ends, *, draws: int, steps: int, generat
     """`spectral_density` of an objective that is there already, with eigenvalues that are known."""
     if not math.isfinite(goal.value):
         raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
-    found = lanczos_quadrature(goal.hessian(), draws, steps=steps, generator=generator)
+    found = (
+        _decomposed(goal)
+        if goal.size <= draws * steps
+        else lanczos_quadrature(goal.hessian(), draws, steps=steps, generator=generator)
+    )
     products = found.products + ends.top.products + ends.bottom.products
     values = ends.top.values
     n = outliers(values) if bool(ends.top.converged.all()) else 0
-    if n > 0:
+    if n > 0 and not found.exact:
         middle = float(values[n - 1] + max(values[n], 0.0)) / 2
         if all(_resolved(x, w, middle, n) for x, w in zip(found.nodes, found.weights, strict=True)):
             found = found.resolved(values[:n], middle)
     return SpectralDensity(ends=ends, outliers=n, quadrature=found, products=products)
+
+
+def _decomposed(goal: Objective) -> Quadrature:
+    """All eigenvalues, where a product for each parameter costs no more than the draws would."""
+    hessian = goal.hessian()
+    rows = [hessian @ unit for unit in torch.eye(goal.size, dtype=goal.dtype, device=goal.device)]
+    dense = torch.stack(rows).double().cpu().numpy()
+    values = np.linalg.eigvalsh((dense + dense.T) / 2)[::-1].copy()
+    return Quadrature(nodes=(), weights=(), size=goal.size, products=goal.size, known=values)
 
 
 def outliers(values: Floats) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,14 +43,28 @@ class Path:
 
     @property
     def barrier(self) -> float:
-        """Largest rise above the line between the losses of the two ends; 0 when the path lies below it."""
+        """Largest rise above the line between the losses of the two ends; 0 when the path lies below it.
+
+        Infinite, like the other numbers here, where a loss on the path is not finite.
+        """
+        if not np.isfinite(self.losses).all():
+            return math.inf
         chord = (1 - self.at) * self.losses[0] + self.at * self.losses[-1]
         return max(0.0, float((self.losses - chord).max()))
 
     @property
     def climb(self) -> float:
         """Largest rise above the higher of the two ends; 0 when there is none."""
+        if not np.isfinite(self.losses).all():
+            return math.inf
         return max(0.0, float(self.losses.max() - max(self.losses[0], self.losses[-1])))
+
+    @property
+    def rise(self) -> float:
+        """Largest rise from an earlier to a later point; 0 when the loss never rises."""
+        if not np.isfinite(self.losses).all():
+            return math.inf
+        return max(0.0, float((self.losses - np.minimum.accumulate(self.losses)).max()))
 
     def falls(self, tolerance: float = 0.0) -> bool:
         """Whether no step along the path rises by more than ``tolerance``."""
@@ -114,15 +128,24 @@ def linear_path(
         raise ValueError(f"statistics must be 'interpolate' or 'recompute', got {statistics!r}")
     a, b = first.state_dict(), second.state_dict()
     _check_match(a, b)
-    between = copy.deepcopy(first)
-    at = np.linspace(0.0, 1.0, points)
     task = loss if isinstance(loss, Task) else Task(loss=loss)
+
+    def measure(between: nn.Module) -> float:
+        if statistics == "recompute":
+            update_statistics(between, data, batch_size=batch_size, forward=task.forward)
+        return objective(between, data, task, batch_size=batch_size).value
+
+    return path_between(first, second, measure, points)
+
+
+def path_between(first: nn.Module, second: nn.Module, measure: Callable[[nn.Module], float], points: int) -> Path:
+    """``measure`` of the networks on the line, each made in one copy of the first."""
+    a, b = first.state_dict(), second.state_dict()
+    between, at = copy.deepcopy(first), np.linspace(0.0, 1.0, points)
     losses = []
     for share in at:
         between.load_state_dict(mixed(a, b, float(share)))
-        if statistics == "recompute":
-            update_statistics(between, data, batch_size=batch_size, forward=task.forward)
-        losses.append(objective(between, data, task, batch_size=batch_size).value)
+        losses.append(measure(between))
     return Path(at=at, losses=np.array(losses))
 
 

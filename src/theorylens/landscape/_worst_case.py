@@ -206,4 +206,3 @@ class _Ascent:
 
     def _draw(self, generator: torch.Generator) -> Tensor:
         return torch.randn(self._around.size, generator=generator).to(self._scale)
-

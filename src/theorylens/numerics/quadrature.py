@@ -36,7 +36,8 @@ class Quadrature:
     size, products
         Dimension of the operator; products taken.
     known
-        Eigenvalues above the nodes that were resolved separately and are counted exactly; see `resolved`.
+        Eigenvalues above the nodes that were resolved separately and are counted exactly; see `resolved`. All of
+        them where the matrix was small enough to be decomposed.
     """
 
     nodes: tuple[Floats, ...]
@@ -48,6 +49,11 @@ class Quadrature:
     @property
     def draws(self) -> int:
         return len(self.nodes)
+
+    @property
+    def exact(self) -> bool:
+        """Whether all eigenvalues are known and nothing was drawn."""
+        return len(self.known) == self.size
 
     def resolved(self, outliers: Floats, above: float) -> Quadrature:
         """The same with the part above ``above`` replaced by eigenvalues that are known: all that lie there.
@@ -82,10 +88,11 @@ class Quadrature:
         The interval covers the draws. For polynomials up to degree 2 m - 1 nothing else is uncertain; for other
         functions the quadrature adds an error that shrinks with the number of steps.
         """
+        if self.exact:
+            whole = math.fsum(np.asarray(f(self.known), dtype=np.float64)) / self.size
+            return Estimate(value=whole, uncertainty=Exact())
         values = self.per_draw(f)
         value = math.fsum(values) / len(values)
-        if self.size == len(self.known):
-            return Estimate(value=value, uncertainty=Exact())
         if len(values) < 2:
             text = "one draw has no spread; take at least two"
             return Estimate(value=value, uncertainty=Unknown(why=Message("numerics.quadrature.single", text)))
@@ -109,7 +116,9 @@ class Quadrature:
             return np.asarray(np.exp(-(((grid - x) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi)))
 
         share = 1 - len(self.known) / self.size
-        taken = smooth(self.known).sum(1) / self.size if len(self.known) else 0.0
+        taken = smooth(self.known).sum(1) / self.size if len(self.known) else np.zeros(len(grid))
+        if self.exact:
+            return taken[None]
         return np.stack([share * smooth(x) @ w + taken for x, w in zip(self.nodes, self.weights, strict=True)])
 
 
