@@ -28,6 +28,7 @@ from theorylens.training import Optimisation
 Floats = NDArray[np.float64]
 ROWS = 256  # whose loss is taken after every step
 AWAY = 10.0  # multiple of the first loss at which the run is given up
+ROUNDING = 1e-6  # share of the first loss within which two losses are the same
 DESCENT = 0.02  # share of the first loss: a smaller fall is none
 
 
@@ -51,16 +52,20 @@ class RangeTest:
 
     @property
     def lowest(self) -> float | None:
-        """The rate after which the loss was lowest; None when it never fell by 2 %."""
-        at = int(np.argmin(self.losses))
+        """The largest rate after which the loss was lowest; None when it never fell by 2 %."""
+        at = self._lowest
         return float(self.rates[at]) if self.losses[at] < (1 - DESCENT) * self.first else None
+
+    @property
+    def _lowest(self) -> int:
+        return int(np.flatnonzero(self.losses <= self.losses.min() + ROUNDING * abs(self.first))[-1])
 
     @property
     def steepest(self) -> float | None:
         """The rate up to ``lowest`` at which the loss fell most from one step to the next."""
         if self.lowest is None:
             return None
-        values = np.concatenate([[self.first], self.losses[: int(np.argmin(self.losses)) + 1]])
+        values = np.concatenate([[self.first], self.losses[: self._lowest + 1]])
         return float(self.rates[int(np.argmin(np.diff(values)))])
 
     @property
@@ -69,7 +74,7 @@ class RangeTest:
 
         Divergence begins between ``lowest`` and here: what was learnt before has to be lost first.
         """
-        after = int(np.argmin(self.losses))
+        after = self._lowest
         above = np.flatnonzero(self.losses[after:] > self.first)
         return float(self.rates[after + int(above[0])]) if len(above) else None
 
