@@ -203,8 +203,11 @@ def _chebyshev(points: Tensor, start: int) -> Tensor:
 
 def _trouble(value: float, ties: int, several: int, ceiling: float) -> Message | None:
     if ties:
-        text = "{ties} rows have as many copies as neighbours are asked for; ties break the estimate, so add noise or"
-        return Message("mutual_information.ties", text + " treat the values as classes", ties=ties)
+        text = (
+            "{ties} rows have as many copies as neighbours are asked for; ties break the estimate, so add noise or"
+            " treat the values as classes"
+        )
+        return Message("mutual_information.ties", text, ties=ties)
     if value >= CEILING * ceiling:
         text = "the value is near {ceiling:.2f}, the largest that these rows can show: the truth is larger or infinite"
         return Message("mutual_information.ceiling", text, ceiling=ceiling)

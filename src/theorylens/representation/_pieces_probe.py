@@ -128,7 +128,7 @@ def probe_linear_pieces(subject: Subject, *, draws: int, rng: torch.Generator) -
     start = next((c.estimate for c in beside if c.role == "init"), None)
     verdict, reason, reading = judge(estimate, start)
     name = Message("TL205.network", "trained")
-    networks = [(name, "network", kept[id(subject)])]
+    networks: list[tuple[Message, Role, Counted]] = [(name, "network", kept[id(subject)])]
     networks += [(c.name, c.role, k) for c, k in zip(beside, list(kept.values())[1:], strict=True)]
     return Result(
         estimate=estimate,
@@ -166,7 +166,7 @@ def _pairs(subject: Subject, role: str, draws: int, rng: torch.Generator) -> tup
 
 def _count(subject: Subject, role: str, starts: Tensor, ends: Tensor) -> tuple[Pieces, ...]:
     model, task, split = copy.deepcopy(subject.net).double().eval(), subject.judged, subject.split(role)
-    found = []
+    found: list[Pieces] = []
     for i, j in zip(starts.tolist(), ends.tolist(), strict=True):
         batch, other = split.take([i]), split.take([j])
         a, b = inputs_of(batch), inputs_of(other)
@@ -223,7 +223,10 @@ def _curve(networks: list[tuple[Message, Role, Counted]]) -> Curve:
 
 
 def _intervals(name: Message, estimate: Estimate, beside: tuple[Control, ...]) -> Intervals:
-    rows = [(name, "network", estimate), *((c.name, c.role, c.estimate) for c in beside)]
+    rows: list[tuple[Message, Role, Estimate]] = [
+        (name, "network", estimate),
+        *((c.name, c.role, c.estimate) for c in beside),
+    ]
     return Intervals(
         label=Message("TL205.intervals", "Straight pieces between two examples, mean with its 95 % interval"),
         names=tuple(n for n, _, _ in rows),
@@ -231,5 +234,5 @@ def _intervals(name: Message, estimate: Estimate, beside: tuple[Control, ...]) -
         lower=np.asarray([e.lower for _, _, e in rows]),
         upper=np.asarray([e.upper for _, _, e in rows]),
         x_name=Message("TL205.pieces", "straight pieces"),
-        roles=tuple(role for _, role, _ in rows),  # type: ignore[misc]
+        roles=tuple(role for _, role, _ in rows),
     )

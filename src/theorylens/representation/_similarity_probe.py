@@ -57,13 +57,11 @@ def judge(found: Estimate, layer: str, own: bool, shuffled: Estimate | None) -> 
         text = "Training on shuffled labels leaves {shuffled:.2f}."
         beside = Message("TL204.differs", text, shuffled=shuffled.value)
     if own:
-        text = (
-            "By {value:.2f} on a scale where 1 is the same and 0 unrelated, layer {layer} resembles its start. {beside}"
-        )
+        text = "By {value:.2f}, where 1 is the same and 0 unrelated, layer {layer} resembles its start. {beside}"
     else:
         text = (
-            "By {value:.2f} on a scale where 1 is the same and 0 unrelated, layer {layer} resembles a fresh"
-            " initialisation, not its own. {beside}"
+            "By {value:.2f}, where 1 is the same and 0 unrelated, layer {layer} resembles a fresh initialisation that"
+            " need not be its own. {beside}"
         )
     return Verdict.DESCRIPTIVE, reason, Message("TL204.reading", text, value=value, layer=layer, beside=beside)
 
