@@ -153,8 +153,8 @@ def _looked_at(subject: Subject) -> tuple[tuple[Any, ...], tuple[Tensor, bool] |
             raise UnsuitableError(Message("TL105.named_arguments", text, names=", ".join(kwargs) or "none"))
         calls.append(args)
 
-    handle = subject.net.register_forward_pre_hook(note, with_kwargs=True)
     last = dict(subject.net.named_modules())[subject.layers[-1]] if subject.layers else subject.net
+    handle = subject.net.register_forward_pre_hook(note, with_kwargs=True)
     head = last.register_forward_hook(lambda m, a, o: seen.append((a[0].detach(), o)))
     try:
         with subject.studied(), torch.no_grad():
