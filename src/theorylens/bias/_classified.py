@@ -53,7 +53,7 @@ def classified(subject: Subject, role: str, limit: int, code: str) -> Classified
         text = "the question is about classes; this task is no classification"
         raise UnsuitableError(Message(f"{code}.unsuitable", text))
     outputs, targets = subject.predictions(role, limit=limit)
-    single = outputs.numel() == targets.numel()
+    single = outputs.numel() == targets.numel() == len(targets)
     if targets.is_floating_point() and not single:
         text = "the targets are shares of classes, not one class per example"
         raise UnsuitableError(Message(f"{code}.soft", text))

@@ -32,8 +32,10 @@ from ._long_tail import share
 ROWS = 1000
 FEWEST = 40  # rows with a class: fewer leave nothing to learn the classes from
 PLANTED = 0.05  # share of the labels flipped on purpose
-AT_LEAST = 10  # of them: fewer say nothing on what is found
-USEFUL = 0.5  # a search that misses every second wrong label tells nothing by finding none
+AT_LEAST = 20  # of them: fewer say nothing on what is found
+# A search that misses every second wrong label tells nothing by finding none, and one that flags random labels no more
+# often than the given ones knows nothing of the classes.
+USEFUL = 0.5
 SHOWN = 20
 REFERENCES = (
     "Northcutt, Jiang, Chuang (2021). Confident learning: estimating uncertainty in dataset labels. JAIR 70:1373-1411.",
@@ -62,13 +64,17 @@ def judge(s: Search) -> tuple[Verdict, Message, Message]:
         "Of {planted} labels flipped on purpose, {found} were found (95 % interval {lower:.0%} to {upper:.0%}).",
         planted=s.planted, found=s.found, lower=power.lower, upper=power.upper,
     )  # fmt: skip
-    if power.value < USEFUL:
+    if power.value < USEFUL or power.lower <= s.suspected / s.rows:
         reason = Message(
             "TL512.weak", "wrong labels cannot be told here: {found} of {planted} planted ones were found",
             found=s.found, planted=s.planted,
         )  # fmt: skip
-        text = "Undecided: a classifier of the inputs alone cannot tell wrong labels here. {check}"
-        return Verdict.INCONCLUSIVE, reason, Message("TL512.reading_weak", text, check=check)
+        text = (
+            "Undecided: a classifier of the inputs alone cannot tell wrong labels here: it suspects {suspected} of the"
+            " {rows} given ones. {check}"
+        )
+        reading = Message("TL512.reading_weak", text, suspected=s.suspected, rows=s.rows, check=check)
+        return Verdict.INCONCLUSIVE, reason, reading
     if s.suspected == 0:
         reason = Message("TL512.none", "none of {rows} labels looks wrong", rows=s.rows)
         text = "None of {rows} labels looks wrong. {check}"
@@ -107,7 +113,7 @@ def probe_suspected_labels(subject: Subject, *, rng: torch.Generator, rows: int 
     """
     known, classifier = judged_rows(subject, rows, "TL512")
     suspected = _suspects(classifier.fit(known.labels, known.classes), known.labels)
-    planted = _planted(known.labels, known.classes, rng, without=suspected)
+    planted = torch.randperm(len(known.labels), generator=rng)[: _enough(len(known.labels))].numpy()
     spoiled = known.labels.copy()
     spoiled[planted] = (
         spoiled[planted] + torch.randint(1, known.classes, (len(planted),), generator=rng).numpy()
@@ -164,14 +170,9 @@ def _suspects(left: LeftOut, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return suspected_labels(labels, left.probabilities)
 
 
-def _planted(
-    labels: NDArray[np.int64], classes: int, rng: torch.Generator, *, without: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Rows whose label will be flipped, none of them suspected already."""
-    del classes
-    order = torch.randperm(len(labels), generator=rng).numpy()
-    free = order[~np.isin(order, without)]
-    return free[: max(AT_LEAST, round(PLANTED * len(labels)))]
+def _enough(rows: int) -> int:
+    """How many labels are flipped on purpose: of any rows, so that random labels are no easier to find than given."""
+    return max(AT_LEAST, round(PLANTED * rows))
 
 
 def _assumptions(accuracy: float) -> tuple[Assumption, ...]:
