@@ -18,7 +18,7 @@ def test_on_a_noisy_quadratic_the_edge_is_the_stability_limit():
     found = range_test(net, (torch.full((64, 1), 2.0), y), "mse", lowest=1e-3, highest=10, steps=60)
     limit = max_stable_lr(8.0)
     assert 0.05 * limit < found.lowest <= limit
-    assert limit < found.edge < 2 * limit
+    assert limit < found.edge < 3 * limit
 
 
 def test_the_properties_on_bare_numbers():

@@ -6,12 +6,15 @@ hand, and says where the theory does not apply.
 
 from ._environments import group_dro_risk, group_dro_weights, irm_penalty, vrex_penalty
 from ._layer_signals import LayerSignal, layer_signals
+from ._loss_gap import loss_gap
 from ._mean_field import ACTIVATIONS, MeanField, NoFixedPointError, chi, mean_field
+from ._optimisation_advice import OptimisationAdvice, recommend_optimisation
 from ._signal_propagation import probe_signal_propagation
 
 PROBES = (probe_signal_propagation,)
 
 __all__ = [
-    "ACTIVATIONS", "PROBES", "LayerSignal", "MeanField", "NoFixedPointError", "chi", "group_dro_risk",
-    "group_dro_weights", "irm_penalty", "layer_signals", "mean_field", "probe_signal_propagation", "vrex_penalty",
+    "ACTIVATIONS", "PROBES", "LayerSignal", "MeanField", "NoFixedPointError", "OptimisationAdvice", "chi",
+    "group_dro_risk", "group_dro_weights", "irm_penalty", "layer_signals", "loss_gap", "mean_field",
+    "probe_signal_propagation", "recommend_optimisation", "vrex_penalty",
 ]  # fmt: skip
