@@ -47,6 +47,7 @@ from ._information_bottleneck import (
 from ._information_probe import probe_label_information
 from ._intrinsic_dimension import two_nn
 from ._label_information import label_entropy, label_information
+from ._layer_profile import LayerProfile, LayerRow, layer_profile
 from ._likelihood_dimension import dimension_by_scale, local_dimensions, mle_dimension
 from ._linear_pieces import NotPiecewiseLinearError, Pieces, linear_pieces
 from ._linear_probe import Read, linear_probe
@@ -76,13 +77,14 @@ from ._similarity_probe import probe_cka
 
 __all__ = [
     "PROBES", "Bottleneck", "Collapse", "Compositional", "Contrast", "Disentangled", "GaussianBottleneck", "Kept",
-    "LocallyLinear", "ManifoldReport", "ManifoldTest", "Neighbourly", "NotPiecewiseLinearError", "Pieces", "Quality",
-    "Read", "RegionBounds", "Unrolled", "Variational", "alignment_loss", "barycentric_weights", "bottleneck_curve",
-    "bottleneck_objective", "cka", "cka_matrix", "completeness_score", "contrastive_scores", "correlation_dimension",
-    "correlation_integral", "covariance_eigenvalues", "dci", "dimension_by_scale", "discrete_mutual_information",
-    "disentanglement_score", "effective_rank", "entropy_dimension", "fisher_ratio", "gaussian_bottleneck",
-    "gaussian_mutual_information", "infonce", "information_bottleneck", "knn_accuracy", "knn_graph_dimension", "ksg",
-    "label_entropy", "label_information", "linear_cka", "linear_pieces", "linear_probe", "lle", "local_dimensions",
+    "LayerProfile", "LayerRow", "LocallyLinear", "ManifoldReport", "ManifoldTest", "Neighbourly",
+    "NotPiecewiseLinearError", "Pieces", "Quality", "Read", "RegionBounds", "Unrolled", "Variational",
+    "alignment_loss", "barycentric_weights", "bottleneck_curve", "bottleneck_objective", "cka", "cka_matrix",
+    "completeness_score", "contrastive_scores", "correlation_dimension", "correlation_integral",
+    "covariance_eigenvalues", "dci", "dimension_by_scale", "discrete_mutual_information", "disentanglement_score",
+    "effective_rank", "entropy_dimension", "fisher_ratio", "gaussian_bottleneck", "gaussian_mutual_information",
+    "infonce", "information_bottleneck", "knn_accuracy", "knn_graph_dimension", "ksg", "label_entropy",
+    "label_information", "layer_profile", "linear_cka", "linear_pieces", "linear_probe", "lle", "local_dimensions",
     "log2_dichotomies_bound", "manifold_report", "manifold_test", "mig", "mle_dimension", "montufar_lower_bound",
     "mutual_information_gap", "neighbours_kept", "neural_collapse", "participation_ratio", "pettis_dimension",
     "probe_cka", "probe_label_information", "probe_linear_pieces", "probe_linear_probe", "probe_neural_collapse",

@@ -150,12 +150,12 @@ def _column(x: Tensor, name: str) -> Tensor:
 
 
 def _ksg(a: Tensor, b: Tensor, k: int, variant: int) -> tuple[float, int]:
-    """The value, and how many rows have k copies or more."""
+    """The value, and how many rows share their x or their z with k others or more."""
     total, ties, n = 0.0, 0, len(a)
     for start in range(0, n, _step(n)):
         da, db = (_chebyshev(points, start) for points in (a, b))
         joint, near = _closest(torch.maximum(da, db), k, stable=variant == 2)
-        ties += int((joint[:, -1] == 0).sum())
+        ties += int((((da == 0).sum(1) >= k) | ((db == 0).sum(1) >= k)).sum())
         if variant == 1:
             edge = joint[:, -1:]
             inside = [(d < edge).sum(1) + 1 for d in (da, db)]
@@ -175,7 +175,7 @@ def _ross(a: Tensor, numbers: Tensor, k: int) -> tuple[float, int]:
         within = torch.where(numbers[rows, None] == numbers, distance, torch.inf)
         nearest = within.topk(min(k, n - 1), largest=False).values
         edge = nearest.gather(1, own[rows, None] - 1)
-        ties += int((edge == 0).sum())
+        ties += int(((distance == 0).sum(1) >= k).sum())
         total += float(digamma(((distance < edge).sum(1) + 1).double().numpy()).sum())
     known = digamma(own.double().numpy()).mean() - digamma(counts.double().numpy()).mean()
     return float(digamma(n) + known - total / n), ties
@@ -204,8 +204,8 @@ def _chebyshev(points: Tensor, start: int) -> Tensor:
 def _trouble(value: float, ties: int, several: int, ceiling: float) -> Message | None:
     if ties:
         text = (
-            "{ties} rows have as many copies as neighbours are asked for; ties break the estimate, so add noise or"
-            " treat the values as classes"
+            "{ties} rows share a value with as many others as neighbours are asked for; ties break the estimate, so"
+            " add noise or treat the values as classes"
         )
         return Message("mutual_information.ties", text, ties=ties)
     if value >= CEILING * ceiling:
