@@ -170,7 +170,7 @@ def test_the_product_of_uniform_attention_collapses_at_once_and_of_identities_ne
     assert max(collapsing_path([uniform, uniform])) < 1e-7
     assert collapsing_path([keep, keep, keep]) == pytest.approx([math.sqrt(3) / 2] * 3)
     mixed = 0.5 * keep + 0.5 * uniform
-    # every layer halves what is apart: ||(M - J)|| of the k-th power is 2^-k sqrt(3), beside the rank one part of norm 1
+    # every layer halves what is apart: ||(M - J)|| of the k-th power is 2^-k sqrt(3)
     expected = [math.sqrt(3) * 2.0**-k / math.sqrt(1 + 3 * 4.0**-k) for k in (1, 2, 3)]
     assert collapsing_path([mixed, mixed, mixed]) == pytest.approx(expected, rel=1e-6)
 

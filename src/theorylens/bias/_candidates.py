@@ -10,7 +10,7 @@ graph        each part hears the mean of its neighbours: pixels of a grid, steps
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +133,11 @@ def grid(height: int, width: int) -> Tensor:
 
 
 def candidates(
-    shape: Sequence[int] | Sequence[Sequence[int]], classes: int, parameters: int = 5000
+    shape: Sequence[int] | Sequence[Sequence[int]],
+    classes: int,
+    parameters: int = 5000,
+    *,
+    only: Collection[str] | None = None,
 ) -> dict[str, Factory]:
     """Factories of candidates for inputs of ``shape``, each as close to ``parameters`` parameters as its width allows.
 
@@ -144,6 +148,8 @@ def candidates(
         two shapes ((nodes, width), (nodes, nodes)).
     classes
         Outputs.
+    only
+        Names to make; None: all. Names that there are not are left out.
 
     Returns
     -------
@@ -156,7 +162,13 @@ def candidates(
     """
     if classes < 1 or parameters < 1:
         raise ValueError(f"classes and parameters must be at least 1, got {classes} and {parameters}")
-    return {name: Matched(make, _width(make, parameters)) for name, make in _makers(shape, classes).items()}
+    wanted = {k: make for k, make in _makers(shape, classes).items() if only is None or k in only}
+    return {name: Matched(make, _width(make, parameters)) for name, make in wanted.items()}
+
+
+def candidate_names(shape: Sequence[int] | Sequence[Sequence[int]]) -> tuple[str, ...]:
+    """Names of the candidates that there are for inputs of ``shape``."""
+    return tuple(_makers(shape, 1))
 
 
 class Matched:

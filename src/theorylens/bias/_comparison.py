@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from theorylens.core import RefusedError, Split
 from theorylens.results import Curve, Estimate, Intervals, Line, Message, Payload, Table
 
-from ._candidates import Factory, candidates, shape_of
+from ._candidates import Factory, candidate_names, candidates, shape_of
 from ._crossed import crossed_mean
 from ._trials import SHIFTS, Budget, Trials, inputs_and_targets, run_trials, stacked
 
@@ -222,11 +222,12 @@ def compare_architectures(
     rows, held = inputs_and_targets(train, "training"), inputs_and_targets(test, "held-out")
     if not set(_joined_rows(train)).isdisjoint(_joined_rows(test)):
         raise RefusedError("some held-out rows are also training rows; errors on them say nothing; remove them")
-    makers = candidates(shape_of(rows[0]), outputs_for(rows[1], held[1]), parameters) | dict(factories or {})
-    if only is not None:
-        if unknown := [name for name in only if name not in makers]:
-            raise ValueError(f"no candidate {unknown[0]!r}; there are {', '.join(makers)}")
-        makers = {name: makers[name] for name in dict.fromkeys(only)}
+    shape, own = shape_of(rows[0]), dict(factories or {})
+    wanted = list(dict.fromkeys(only if only is not None else (*candidate_names(shape), *own)))
+    if unknown := [name for name in wanted if name not in (*candidate_names(shape), *own)]:
+        raise ValueError(f"no candidate {unknown[0]!r}; there are {', '.join((*candidate_names(shape), *own))}")
+    library = candidates(shape, outputs_for(rows[1], held[1]), parameters, only=set(wanted) - set(own))
+    makers = {name: own[name] if name in own else library[name] for name in wanted}
     for name, make in makers.items():
         if not callable(make) or isinstance(make, nn.Module):
             raise ValueError(f"candidate {name!r} is no factory; give a function that makes an untrained network")

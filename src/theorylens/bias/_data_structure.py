@@ -127,7 +127,7 @@ def data_structure(
     wanted = known if symmetries is None else list(symmetries)
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f"unknown symmetry {unknown[0]!r} for {kind} data; there are {', '.join(known) or 'none'}")
-    library = candidates(shape_of(rows[0]), outputs_for(rows[1], held[1]), parameters)
+    library = candidates(shape_of(rows[0]), outputs_for(rows[1], held[1]), parameters, only=(LOCAL[kind], "mlp"))
     makers = {"local": library[LOCAL[kind]], "dense": library["mlp"]} | dict(factories or {})
     size, seeds = budget.sizes_of(len(rows[1]))[-1], range(budget.seeds)
     plain = [{"candidate": c} for c in ("local", "dense")]
@@ -193,13 +193,19 @@ def scrambled_nodes(graphs: tuple[Tensor, Tensor], generator: torch.Generator) -
 def moved_pixels(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image moved by up to one pixel in each direction, edges repeated."""
     by = torch.randint(-REACH, REACH + 1, (len(images), 2), generator=generator)
-    return torch.cat([shifted(x[None], int(d), int(r)) for x, (d, r) in zip(images, by, strict=True)])
+    moved = images.clone()
+    for down, right in torch.unique(by, dim=0).tolist():
+        chosen = (by == torch.tensor([down, right])).all(1)
+        moved[chosen] = shifted(images[chosen], down, right)
+    return moved
 
 
 def moved_steps(sequences: Tensor, generator: torch.Generator) -> Tensor:
     """Each sequence moved by up to one step, ends repeated."""
-    by = torch.randint(-REACH, REACH + 1, (len(sequences),), generator=generator)
-    return torch.cat([shifted(x[None, None], int(d), 0)[:, 0] for x, d in zip(sequences, by, strict=True)])
+    by, moved = torch.randint(-REACH, REACH + 1, (len(sequences),), generator=generator), sequences.clone()
+    for step in range(-REACH, REACH + 1):
+        moved[by == step] = shifted(sequences[by == step][:, None], step, 0)[:, 0]
+    return moved
 
 
 def reversed_steps(sequences: Tensor, generator: torch.Generator) -> Tensor:
@@ -266,16 +272,18 @@ def select_architecture(
     loss: Any = "cross_entropy",
     *,
     factories: Mapping[str, Factory] | None = None,
+    only: Sequence[str] | None = None,
+    symmetries: Sequence[str] | None = None,
     parameters: int = 5000,
     budget: Budget = Budget(),  # noqa: B008 - frozen
 ) -> ArchitectureChoice:
     """Rank architectures for these data by held-out error, beside what structure the data were measured to have.
 
     ``validation`` is used up by the choice: certify the winner on rows that had no part in it. Arguments as for
-    `compare_architectures`.
+    `compare_architectures` and `data_structure`.
     """
     comparison = compare_architectures(
-        train, validation, loss, factories=factories, parameters=parameters, budget=budget
+        train, validation, loss, factories=factories, only=only, parameters=parameters, budget=budget
     )
     inputs = inputs_and_targets(train, "training")[0]
     try:
@@ -283,5 +291,5 @@ def select_architecture(
     except ValueError:
         structure = None
     else:
-        structure = data_structure(train, validation, loss, parameters=parameters, budget=budget)
+        structure = data_structure(train, validation, loss, symmetries=symmetries, parameters=parameters, budget=budget)
     return ArchitectureChoice(ranking=comparison.ranking(), comparison=comparison, structure=structure)

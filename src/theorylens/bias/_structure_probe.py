@@ -29,7 +29,7 @@ SEEDS = 4
 CELLS = 5  # local and dense, intact and scrambled, and copies shifted by one place
 SIZE = 1500  # parameters of each candidate
 BATCH, EPOCHS, STEPS = 64, 8, 80  # passes over the data, or as many steps when the data are few
-STEP = 1.5e-3  # seconds a step takes on one core, the mean of both candidates
+STEP = 2.5e-3  # seconds a step takes on one core, the mean of both candidates
 WIDEST = 32 * 32 * 4  # numbers per input; larger ones take minutes
 
 
