@@ -70,7 +70,7 @@ def subject_for():
     def trained(make):
         how = functools.partial(train, make=make)
         recipe = Recipe(how, seconds=1.0, settings={"lr": HOW.lr, "momentum": HOW.momentum, "optimizer": "sgd"})
-        subject = replace(how(seed=0), recipe=recipe)
+        subject = replace(how(seed=0), recipe=recipe, others={"untrained": make(1)})
         return with_shuffled(subject, train_shuffled(subject, 0), 0)
 
     return lambda probe: trained(transformer if probe.code in ATTENTIVE else network)
