@@ -21,11 +21,12 @@ from theorylens.results import (
 )
 
 from ._curvature import subject_ends
-from ._density import DRAWS, STEPS, SpectralDensity, goal_density
+from ._density import DRAWS, SpectralDensity, goal_density
 from ._outermost import CONTROL_PRODUCTS, LEAST, ROWS, TOLERANCE, network_ends, products
 
 POINTS = 161  # of the curve
-BLUR = 1 / 80  # width of the smoothing as a share of the picture: what 30 steps resolve
+STEPS = 20  # products per draw: moments of the spectrum to degree 39
+BLUR = 1 / 60  # width of the smoothing as a share of the picture: what 20 steps resolve
 REFERENCES = (
     "Ghorbani, Krishnan, Xiao (2019). An investigation into neural net optimization via Hessian eigenvalue density. "
     "ICML.",
