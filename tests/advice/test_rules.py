@@ -94,7 +94,10 @@ def facts(classes):
 
 GOOD_TEST = certified(0.02, 0.024, 20_000)
 ACCURATE = done("TL202", estimate(0.9, 0.88, 0.92), controls={"init": estimate(0.7, 0.68, 0.72)})
+LOCAL = done("TL508", reading=Message("TL508.local", "Yes."))
+DENSE = done("TL501", reading=Message("TL501.reading", "{layers}", layers=Message("TL501.dense", "No convolution.")))
 FIRES = {
+    "assume_neighbourhoods": [[LOCAL, DENSE]],
     "separate_test_rows": [
         [certified(verdict=Verdict.INCONCLUSIVE, shared=20)],
         [done("TL504", estimate(0.03), verdict=Verdict.FAILS, split="test")],
@@ -117,6 +120,12 @@ FIRES = {
     "no_regularisation": [[gap(0.2, 0.21, -0.01, 0.03)]],
 }  # fmt: skip
 SILENT = {
+    "assume_neighbourhoods": [
+        [LOCAL],
+        [DENSE],
+        [done("TL508", reading=Message("TL508.not_shown", "Not shown.")), DENSE],
+        [LOCAL, done("TL501", reading=Message("TL501.reading", "It moves along."))],
+    ],
     "separate_test_rows": [
         [certified()],
         [],
@@ -311,11 +320,13 @@ def test_the_messages_that_rules_look_for_are_still_said():
 
     root = Path(str(files("theorylens")))
     chapters = "".join(
-        p.read_text(encoding="utf-8") for d in ("dynamics", "landscape") for p in (root / d).glob("*.py")
+        p.read_text(encoding="utf-8") for d in ("bias", "dynamics", "landscape") for p in (root / d).glob("*.py")
     )
     sources = "".join(p.read_text(encoding="utf-8") for p in (root / "advice").glob("*.py"))
     wanted = set(re.findall(r'"(TL\d{3}\.[a-z._]+)"', sources)) - {"TL602.sharpened"}
-    assert wanted == {"TL601.turned", "TL602.place.below", "TL602.place.above", "TL303.slope"}
+    assert wanted == {
+        "TL303.slope", "TL501.dense", "TL508.local", "TL601.turned", "TL602.place.above", "TL602.place.below"
+    }  # fmt: skip
     assert all(f'"{id}"' in chapters for id in wanted)
     from theorylens.dynamics._sharpening import Course
 

@@ -21,8 +21,8 @@ from ._training import close_the_gap, larger_steps, no_regularisation, smaller_s
 
 RULES: tuple[Rule, ...] = (
     separate_test_rows, train_every_class, find_the_shift, stop_earlier, smaller_steps, close_the_gap, train_longer,
-    state_an_error, more_test_units, fresh_test_split, pool_or_augment, train_the_features, assume_neighbourhoods, larger_steps,
-    no_regularisation, no_shifts, no_smaller_network,
+    state_an_error, more_test_units, fresh_test_split, pool_or_augment, train_the_features,
+    assume_neighbourhoods, larger_steps, no_regularisation, no_shifts, no_smaller_network,
 )  # fmt: skip
 
 
