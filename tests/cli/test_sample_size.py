@@ -1,6 +1,7 @@
 """The command sample-size: the same numbers as the library, in both languages, without torch."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -72,7 +73,17 @@ def test_a_network_is_counted_in_bits_and_by_its_vc_dimension(run, place):
     assert "train has 200 units; test has 300 units" in ended.err
     parameters = 4 * 8 + 8 + 8 * 2 + 2
     expected = {s.m for s in sample_sizes(0.1, 0.05, bits=32.0 * parameters)}
-    assert expected <= {int(row[2]) for row in rows(ended)}
+    upper = int(re.search(r"VC dimension of the architecture at most (\d+)", ended.err)[1])
+    expected |= {s.m for s in sample_sizes(0.1, 0.05, vc_dimension=upper)}
+    assert expected == {int(row[2]) for row in rows(ended)}
+
+
+def test_a_network_without_a_vc_theorem_is_counted_in_bits(run, place):
+    (place / "other.py").write_text((place / "subject.py").read_text().replace("ReLU", "GELU"), encoding="utf-8")
+    ended = run("sample-size", "other.py:make")
+    assert ended.code == 0
+    assert "no VC dimension: GELU (at 1) is not piecewise polynomial" in ended.err
+    assert "VC" not in ended.out
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import nn
 from theorylens.core import UnsuitableError
 from theorylens.generalization import (
     feature_rank,
+    log_sauer_shelah,
     network_growth,
     piecewise_linear_growth,
     vc_dimension,
@@ -139,6 +140,9 @@ def bartlett(widths, m):
     for i, (a, b) in enumerate(itertools.pairwise(widths), start=1):
         weights += (a + 1) * b
         n = m * b
+        if i == 1:  # hyperplanes
+            total += log_sauer_shelah(n, weights)
+            continue
         total += n * math.log(2) if n < weights else min(
             n * math.log(2), math.log(2) + weights * math.log(2 * math.e * n * i / weights)
         )  # fmt: skip
@@ -154,6 +158,14 @@ def test_a_fully_connected_network_is_the_theorem(widths):
         assert numbers(m) == pytest.approx(growth(m), rel=1e-12)
     assert growth.weights == sum((a + 1) * b for a, b in itertools.pairwise(widths))
     assert (growth.depth, growth.units) == (len(widths) - 1, sum(widths[1:-1]))
+
+
+def test_a_linear_layer_is_the_halfspaces_exactly():
+    x = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    for bias in (True, False):
+        found = vc_dimension(nn.Linear(5, 1, bias=bias), x, features=x, bias=bias)
+        assert found.exact
+        assert found.upper == vc_linear(5, bias=bias).upper
 
 
 @pytest.mark.parametrize("widths", [(4, 8, 1), (64, 32, 1), (784, 600, 600, 1)])
@@ -256,8 +268,18 @@ def test_what_is_not_known_is_named(model, said):
 def test_cells():
     """Lines in the plane: N lines have at most 1 + N + C(N, 2) cells, edges and points; their signs are fewer."""
     for n in (3, 10, 100):
-        assert math.exp(log_cells(n, 1, 2)) >= 1 + n + math.comb(n, 2)
+        assert math.exp(log_cells(n, 1, 2)) == pytest.approx(1 + n + math.comb(n, 2))
+        assert log_cells(n, 2, 2) > log_cells(n, 1, 2)
     assert log_cells(5, 0, 3) == log_cells(5, 2, 0) == 0
+
+
+def test_linear_forms_have_no_more_signs_than_hyperplanes_have_cells():
+    rng = np.random.default_rng(0)
+    for n, w in ((4, 2), (6, 3)):
+        forms = rng.integers(-1, 2, (n, w))  # with ties
+        points = np.array(list(itertools.product((-2, -1, 0, 1, 2), repeat=w)))
+        seen = {tuple(row) for row in (points @ forms.T > 0).tolist()}
+        assert len(seen) <= math.exp(log_cells(n, 1, w)) * (1 + 1e-9)
 
 
 def test_independent_features_are_shattered():

@@ -80,10 +80,10 @@ def probe_capacity(
     """
     del rng  # nothing is sampled
     found = _suitable(evidence(subject, "train"))
-    inputs, features = _looked_at(subject)
+    inputs, features = looked_at(subject)
     growth = network_growth(subject.net, *inputs)
     upper, share = largest_shattered(growth), delta / comparisons
-    lower = 0 if features is None else min(feature_rank(features[0], bias=features[1]), upper)
+    lower = 0 if features is None else feature_rank(features[0], bias=features[1])
     bound, n = _bound(found, growth, share)
     verdict, reason = judge(bound, found.trivial, upper, n)
     wanted = smallest_sample(lambda m: growth_gap(m, growth, share, "vapnik"), WANTED)
@@ -140,7 +140,7 @@ def _estimate(found: Evidence, growth: NetworkGrowth, delta: float, name: str) -
     return Estimate(value=_mean(found), uncertainty=interval, unit=name)
 
 
-def _looked_at(subject: Subject) -> tuple[tuple[Any, ...], tuple[Tensor, bool] | None]:
+def looked_at(subject: Subject) -> tuple[tuple[Any, ...], tuple[Tensor, bool] | None]:
     """What the network is called with, and what its last layer sees if that layer gives the outputs, with its bias."""
     split = subject.split("train")
     calls: list[tuple[Any, ...]] = []

@@ -1,7 +1,8 @@
 """In how many ways can this very architecture label m points? A bound read off the network, and the VC dimension left.
 
 Method   sign patterns of polynomials, layer by layer: at a stage with N sign tests per example of degree D in W weights
-         the regions of weight space multiply by at most min(2^(m N), 2 (2 e m N D / W)^W)
+         the regions of weight space multiply by at most min(2^(m N), 2 (2 e m N D / W)^W), for D = 1 by the cells of
+         m N hyperplanes
 Source   Bartlett, Harvey, Liaw, Mehrabian (2019), JMLR 20(63), theorem 7 and its proof; Warren (1968) in the form of
          Anthony, Bartlett (1999), theorem 8.3
 Assumes  architecture fixed before the examples; piecewise polynomial operations only (others are named and refused)
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from theorylens.results import Message
 
 from ._asked import whole
+from ._growth import log_sauer_shelah
 from ._piecewise import Reading, Stage, Value, first_example
 from ._vc_dimension import VcDimension, largest_shattered
 
@@ -54,7 +56,10 @@ class NetworkGrowth:
 
 
 def log_cells(polynomials: int, degree: int, variables: int) -> float:
-    """Bound on the logarithm of the number of sign vectors: 2 (2 e N D / W)^W of N >= W polynomials, never over 2^N.
+    """Bound on the logarithm of the number of ways in which N polynomials of degree D in W variables are > 0 or not.
+
+    Never over 2^N; 2 (2 e N D / W)^W for N >= W (Warren); for degree 1 the cells of N hyperplanes, the sum of C(N, k)
+    over k <= W, after moving each by so little that what is not > 0 becomes < 0.
 
     >>> round(math.exp(log_cells(3, 1, 10)))
     8
@@ -64,6 +69,8 @@ def log_cells(polynomials: int, degree: int, variables: int) -> float:
         return 0.0
     if polynomials < variables:
         return trivial
+    if degree == 1:
+        return log_sauer_shelah(polynomials, variables)
     warren = math.log(2) + variables * math.log(2 * math.e * polynomials * degree / variables)
     return min(trivial, warren)
 
@@ -82,7 +89,7 @@ def network_growth(model: nn.Module, *inputs: Any) -> NetworkGrowth:
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
     >>> growth = network_growth(net, torch.zeros(1, 4))
     >>> growth.weights, growth.depth, growth.units, round(growth(10) / math.log(2))
-    (49, 2, 8, 90)
+    (49, 2, 8, 89)
     """
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -122,22 +129,22 @@ def _with_answer(stages: list[Stage], value: Value, outputs: int) -> NetworkGrow
     )  # fmt: skip
 
 
-def vc_dimension(model: nn.Module, *inputs: Any, features: Tensor | None = None) -> VcDimension:
+def vc_dimension(model: nn.Module, *inputs: Any, features: Tensor | None = None, bias: bool = True) -> VcDimension:
     """VC dimension of the answers of ``model``; with several classes that of "right or wrong" (graph dimension).
 
     Upper: the largest number of points that `network_growth` does not exclude from being answered in all ways. Lower,
     with ``features``: activations (n, units) that the last layer, a linear one, sees on some examples; as many examples
-    as are linearly independent get every labelling from the last layer alone.
+    as are linearly independent, with a constant when that layer has a ``bias``, get every labelling from it alone.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
     >>> vc_dimension(net, torch.zeros(1, 4)).upper
-    750
+    695
     """
     growth = network_growth(model, *inputs)
-    lower = 0 if features is None else feature_rank(features)
+    lower = 0 if features is None else feature_rank(features, bias=bias)
     text = Message("theorem.network_growth", "sign patterns layer by layer (Bartlett, Harvey, Liaw, Mehrabian)")
     return VcDimension(
-        lower=lower, upper=max(lower, largest_shattered(growth)), upper_theorem=text,
+        lower=lower, upper=largest_shattered(growth), upper_theorem=text,
         lower_theorem=_ONE if features is None else _INPUT_PLANE,
     )  # fmt: skip
 
