@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from theorylens.kernels import max_stable_lr, ntk, predicted_training, regime_diagram, wide_kernels, wide_network
+from theorylens.kernels import (
+    coordinate_check,
+    max_stable_lr,
+    ntk,
+    predicted_training,
+    regime_diagram,
+    wide_kernels,
+    wide_network,
+)
+from theorylens.report._plots import figure
+from theorylens.training import Optimisation
 
 
 def rows(n, d, seed=0):
@@ -83,3 +93,58 @@ def test_a_positive_smallest_eigenvalue_makes_the_loss_fall_at_its_rate():
         assert float(found.predicted.loss[t]) <= bound * (1 + 1e-9)
         assert float(found.measured.loss[t]) == pytest.approx(float(found.predicted.loss[t]), rel=0.15)
     assert math.isfinite(float(found.gap[-1]))
+
+
+class Torchlike(nn.Sequential):
+    def __init__(self, width, seed, scale=1.0):
+        torch.manual_seed(seed)
+        super().__init__(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
+        with torch.no_grad():
+            self[4].weight.mul_(scale)
+
+
+def standard(width, seed):
+    return Torchlike(width, seed).eval()
+
+
+def maximal(width, seed):
+    """Output weights of size 1 / width; with the learning rates of `groups` this is muP for gradient descent."""
+    return Torchlike(width, seed, scale=width**-0.5).eval()
+
+
+def groups(parameters, lr):
+    """SGD in muP: input layer lr * width, hidden lr, output lr / width; parameters in order of the layers."""
+    own = list(parameters)
+    width = len(own[0])
+    factors = (width, width, 1, width, 1 / width, 1)  # weight and bias of each layer
+    return torch.optim.SGD([{"params": [p], "lr": lr * f} for p, f in zip(own, factors, strict=True)], lr=lr)
+
+
+@pytest.mark.parametrize(
+    ("make", "optimizer", "lr", "output"),
+    [(standard, "sgd", 1e-3, (0.7, 1.3)), (maximal, groups, 0.05, (-0.3, 0.3))],
+)
+def test_the_coordinate_check_tells_the_parametrisations_apart(tmp_path, make, optimizer, lr, output):
+    """Standard: the change of the output at one learning rate grows like the width. muP: every layer's stays."""
+    x = rows(24, 4)
+    found = coordinate_check(
+        make, (x, torch.sin(2 * x[:, :1])), "mse", Optimisation(optimizer=optimizer, lr=lr, batch_size=24, epochs=3),
+        widths=(32, 128, 512), seeds=(0, 1), jobs=1, directory=tmp_path,
+    )  # fmt: skip
+    assert found.layers == ("0", "1", "2", "3", "4")
+    assert output[0] < found.slope("4") < output[1]
+    if make is maximal:
+        assert all(abs(found.slope(layer)) < 0.3 for layer in found.layers)
+    assert abs(found.slope("1", "size")) < 0.1  # activations of the start do not depend on the width
+    assert figure(found.curve("2")) is not None
+    assert len(found.table().rows) == 5
+
+
+def test_a_coordinate_check_keeps_what_diverged_and_refuses_a_single_width(tmp_path):
+    data = (rows(8, 4), rows(8, 1, 1))
+    wild = Optimisation(lr=1e12, batch_size=8, epochs=30)
+    found = coordinate_check(standard, data, "mse", wild, widths=(8, 16), jobs=1, directory=tmp_path)
+    assert all(math.isnan(v) for run in found.runs for v in run["change"])
+    assert math.isnan(found.slope("2"))
+    with pytest.raises(ValueError, match="needs two widths"):
+        coordinate_check(standard, data, "mse", wild, widths=(8,), directory=tmp_path)

@@ -1,12 +1,14 @@
 """In which directions does the network learn, and did training change them?
 
-`ntk` is the exact tangent kernel of any module; what is said about it (`alignment`, `effective_dimension`,
-`kernel_movement`) takes plain matrices. Probes use one keyed choice of training rows and compute each kernel once.
+`ntk` is the exact tangent kernel of any module, `wide_kernels` that of infinite width; what is said about a kernel
+takes plain matrices. Lazy or rich is measured (`laziness`, `regime_diagram`), never read off a formula. Probes use one
+keyed choice of training rows and compute each kernel once.
 """
 
 from ._alignment import alignment
 from ._alignment_probe import probe_alignment
 from ._balanced_alignment import balanced_alignment
+from ._coordinates import CoordinateCheck, coordinate_check
 from ._cross_validation import generalised_cross_validation, kare, leave_one_out_residuals
 from ._diagonal_network import DiagonalNetwork, diagonal_network_limit
 from ._dimension_probe import probe_effective_dimension
@@ -50,9 +52,9 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "PROBES", "Affine", "DiagonalNetwork", "EigenLearning", "Laziness", "Linearised", "Movement", "Posterior",
-    "Prediction", "RKHSNorm", "RegimeDiagram", "Scaled", "SpectralDecay", "Trajectory", "Unseen", "WideKernels",
-    "WideNetwork", "alignment", "balanced_alignment", "cross_entropy_flow", "cumulative_power",
+    "PROBES", "Affine", "CoordinateCheck", "DiagonalNetwork", "EigenLearning", "Laziness", "Linearised", "Movement",
+    "Posterior", "Prediction", "RKHSNorm", "RegimeDiagram", "Scaled", "SpectralDecay", "Trajectory", "Unseen",
+    "WideKernels", "WideNetwork", "alignment", "balanced_alignment", "coordinate_check", "cross_entropy_flow", "cumulative_power",
     "diagonal_network_limit", "effective_dimension", "eigenlearning", "eigensystem",
     "generalised_cross_validation", "gp_posterior", "gradient_descent", "gradient_flow",
     "interpolation_complexity", "kare", "kernel_movement", "laziness", "learning_curve",
