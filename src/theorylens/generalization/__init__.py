@@ -25,10 +25,12 @@ if TYPE_CHECKING:
         mcdiarmid_deviation,
     )
     from theorylens.numerics.relative_entropy import kl, kl_inverse
+    from theorylens.numerics.sequences import ConfidenceSequence, confidence_sequence, mixture_radius, stitched_radius
 
     from ._abstention import probe_abstention
     from ._answers import Answers, answers
     from ._benign_overfitting import BenignOverfitting, benign_overfitting, covariance_eigenvalues, effective_ranks
+    from ._bias_variance import BiasVariance, VoteDecomposition, bias_variance, retrained_outputs, vote_decomposition
     from ._bounded_mean import bounded_mean
     from ._calibration import (
         BrierParts,
@@ -146,8 +148,16 @@ _HOMES = {
         "mcdiarmid_deviation",
     ),
     "theorylens.numerics.relative_entropy": ("kl", "kl_inverse"),
+    "theorylens.numerics.sequences": ("ConfidenceSequence", "confidence_sequence", "mixture_radius", "stitched_radius"),
     "._answers": ("Answers", "answers"),
     "._benign_overfitting": ("BenignOverfitting", "benign_overfitting", "covariance_eigenvalues", "effective_ranks"),
+    "._bias_variance": (
+        "BiasVariance",
+        "VoteDecomposition",
+        "bias_variance",
+        "retrained_outputs",
+        "vote_decomposition",
+    ),
     "._bounded_mean": ("bounded_mean",),
     "._covering": (
         "EmpiricalCover",
@@ -280,36 +290,37 @@ _PROBES = (
 )
 
 __all__ = [
-    "PROBES", "Answers", "BenignOverfitting", "BernsteinBound", "BrierParts", "Certified", "DoubleDescent", "Dudley",
-    "EffectiveParameters", "EmpiricalCover", "FatShattering", "FiniteClass", "Fitted", "FunctionClass",
-    "GaussianPosterior", "GibbsRisk", "Halfspaces", "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearntPrior",
-    "MarginBound", "MeasureStudy", "NetworkGrowth", "PacCertificate", "PacLearningCurve", "Paired",
-    "PosteriorTraining", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize", "Searched", "Selective",
-    "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "VcBound", "VcDimension", "affordable_bits",
-    "answers", "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing",
-    "benign_overfitting", "bennett", "bernstein", "best_trade_off", "bounded_differences", "bounded_mean",
-    "brier_parts", "calibration_p", "certify", "certify_relative", "chernoff_kl", "clopper_pearson",
-    "clopper_pearson_interval", "conformal_sets", "conformal_threshold", "covariance_eigenvalues", "cover_count",
-    "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters",
-    "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
-    "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering", "feature_rank",
-    "find_shattered", "gaussian_complexity", "gaussian_kl", "generalization_measures", "ggn_eigenvalues", "gibbs_risk",
-    "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse",
-    "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering", "log_sauer_shelah",
-    "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar",
-    "measure_study", "minimum_norm", "multivariate_gaussian_kl", "network_growth", "normalised_margins", "occam_bound",
-    "one_bound", "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
+    "PROBES", "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified",
+    "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "FatShattering",
+    "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "Halfspaces", "HoldoutBound",
+    "KernelBall", "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "MeasureStudy", "NetworkGrowth", "PacCertificate",
+    "PacLearningCurve", "Paired", "PosteriorTraining", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize",
+    "Searched", "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "VcBound", "VcDimension",
+    "VoteDecomposition", "affordable_bits", "answers", "attainable_delta", "attainable_error", "azuma",
+    "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett", "bernstein", "best_trade_off",
+    "bias_variance", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
+    "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "confidence_sequence",
+    "conformal_sets", "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound",
+    "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein",
+    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision",
+    "failure_rate", "fat_shattered", "fat_shattering", "feature_rank", "find_shattered", "gaussian_complexity",
+    "gaussian_kl", "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding",
+    "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
+    "least_squares_risk", "linear_covering", "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss",
+    "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm",
+    "mixture_radius", "multivariate_gaussian_kl", "network_growth", "normalised_margins", "occam_bound", "one_bound",
+    "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
     "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic",
     "pac_certificate", "pac_learning_curve", "paired_comparison", "piecewise_linear_growth", "probe_abstention",
     "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters",
     "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error", "probe_weight_bits", "rademacher",
     "rademacher_bound", "random_features_descent", "rank_correlation", "relative_vc_bound", "reliability",
-    "ridge_risk", "ridgeless_risk", "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table",
-    "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters", "spectral_complexity",
-    "spectral_covering", "squared_calibration_error", "squared_path_norm", "stable_rank", "temperature",
-    "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap",
-    "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
-    "weight_bits", "weight_matrices", "xi",
+    "retrained_outputs", "ridge_risk", "ridgeless_risk", "sample_complexity", "sample_size_curve", "sample_size_lines",
+    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters",
+    "spectral_complexity", "spectral_covering", "squared_calibration_error", "squared_path_norm", "stable_rank",
+    "stitched_radius", "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound",
+    "vc_bound", "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump",
+    "vc_threshold_network", "vc_tree", "vote_decomposition", "weight_bits", "weight_matrices", "xi",
 ]  # fmt: skip
 
 
