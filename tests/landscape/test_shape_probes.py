@@ -41,6 +41,7 @@ UNKNOWN = Estimate(value=math.inf, uncertainty=Unknown(why=WHY), trouble=WHY)
         (number(40, 2), {"init": number(90, 5)}, Verdict.DESCRIPTIVE, "40 of 900 directions, 90 before training"),
         (number(40, 2), {"init": number(41, 5)}, Verdict.INCONCLUSIVE, "not told apart from before training (41)"),
         (number(40, 2), {"init": number(9, 1), "shuffled": number(41, 1)}, Verdict.INCONCLUSIVE, "shuffled labels"),
+        (number(40), {"init": number(41)}, Verdict.INCONCLUSIVE, "not told apart from before training (41)"),
         (number(40, 2), {}, Verdict.DESCRIPTIVE, "about 40 of 900 directions"),
     ],
 )

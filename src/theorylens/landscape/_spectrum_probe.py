@@ -27,6 +27,7 @@ from ._outermost import CONTROL_PRODUCTS, LEAST, ROWS, TOLERANCE, network_ends, 
 POINTS = 161  # of the curve
 STEPS = 20  # products per draw: moments of the spectrum to degree 39
 BLUR = 1 / 60  # width of the smoothing as a share of the picture: what 20 steps resolve
+SAME = 0.05  # share by which an effective rank may differ from another and say the same
 REFERENCES = (
     "Ghorbani, Krishnan, Xiao (2019). An investigation into neural net optimization via Hessian eigenvalue density. "
     "ICML.",
@@ -58,7 +59,7 @@ def judge(found: Estimate, others: dict[str, Estimate], parameters: int) -> tupl
 
 
 def _alike(a: Estimate, b: Estimate) -> bool:
-    near = abs(a.value - b.value) <= 1e-5 * max(abs(a.value), abs(b.value))
+    near = abs(a.value - b.value) <= SAME * max(abs(a.value), abs(b.value))
     return near or b.lower <= a.value <= b.upper or a.lower <= b.value <= a.upper
 
 

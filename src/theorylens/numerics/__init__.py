@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from .neighbours import Neighbours, UniqueRows, nearest, nearest_in, unique_rows
     from .objective import Hessian, LossSum, Objective, flatten
     from .operator import Counted, DenseOperator, Operator
+    from .quadrature import Quadrature, lanczos_quadrature
+    from .random_matrix import (
+        goe_all_positive,
+        goe_exponent,
+        marchenko_pastur_density,
+        marchenko_pastur_edges,
+        semicircle_share,
+    )
     from .relative_entropy import kl, kl_inverse
     from .second import NoSecondDerivativeError, missing_operator, second_derivatives
     from .trace import hutchinson
@@ -43,6 +51,14 @@ _HOMES = {
     "neighbours": ("Neighbours", "UniqueRows", "nearest", "nearest_in", "unique_rows"),
     "objective": ("Hessian", "LossSum", "Objective", "flatten"),
     "operator": ("Counted", "DenseOperator", "Operator"),
+    "quadrature": ("Quadrature", "lanczos_quadrature"),
+    "random_matrix": (
+        "goe_all_positive",
+        "goe_exponent",
+        "marchenko_pastur_density",
+        "marchenko_pastur_edges",
+        "semicircle_share",
+    ),
     "relative_entropy": ("kl", "kl_inverse"),
     "second": ("NoSecondDerivativeError", "missing_operator", "second_derivatives"),
     "trace": ("hutchinson",),
@@ -51,11 +67,12 @@ _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Batch", "Counted", "DenseOperator", "Hessian", "LossSum", "Neighbours", "NoSecondDerivativeError", "Objective",
-    "Operator", "Ritz", "Tally", "UniqueRows", "azuma", "azuma_deviation", "bennett", "bernstein",
+    "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows", "azuma", "azuma_deviation", "bennett", "bernstein",
     "bounded_differences", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw", "efron_stein",
-    "eigenvalues", "empirical_bernstein", "fitting", "flatten", "graph_bytes", "hoeffding", "hutchinson", "kl",
-    "kl_inverse", "mcdiarmid", "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part", "rows",
-    "second_derivatives", "tally", "to_device", "unique_rows",
+    "eigenvalues", "empirical_bernstein", "fitting", "flatten", "goe_all_positive", "goe_exponent", "graph_bytes",
+    "hoeffding", "hutchinson", "kl", "kl_inverse", "lanczos_quadrature", "marchenko_pastur_density",
+    "marchenko_pastur_edges", "mcdiarmid", "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part",
+    "rows", "second_derivatives", "semicircle_share", "tally", "to_device", "unique_rows",
 ]  # fmt: skip
 
 
