@@ -132,13 +132,14 @@ def test_each_word_of_the_order_judge():
 def test_checkpoints_too_late_leave_no_order(run):
     subject = run[0]
     last = max(subject.checkpoints)
-    late = replace(
-        subject, checkpoints={last - 1: subject.checkpoints[last], last: subject.checkpoints[last]}, init=None
-    )
+    ends = dict.fromkeys((last - 2, last - 1, last), subject.checkpoints[last])
+    late = replace(subject, checkpoints=ends, init=None)
     outputs = late.predictions("train")[0].argmax(1)
     late = replace(late, train=(late.split("train").take(range(300))[0], outputs))
     with pytest.raises(UnsuitableError, match="same checkpoint"):
         probe_learning_order(late, seed=0)
+    with pytest.raises(UnsuitableError, match="needs 3 checkpoints to see an order, there are 1"):
+        probe_learning_order(replace(late, checkpoints={last: subject.checkpoints[last]}), seed=0)
 
 
 # ---- TL512 --------------------

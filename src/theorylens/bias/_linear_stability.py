@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from theorylens.core import Task, objective, rng_for
 from theorylens.numerics.memory import part, rows
-from theorylens.numerics.objective import Objective
+from theorylens.numerics.objective import MEMORY, Objective
 from theorylens.results import Estimate
 
 from ._implicit_regulariser import check_batch, check_lr
@@ -42,7 +42,8 @@ class _SecondMoment:
         self._factor = (n - batch_size) / (batch_size * (n - 1)) if n > 1 else 0.0
         self._whole = goal.hessian()
         singles = [part(b, i, i + 1) for b in goal.on_device() for i in range(rows(b))]
-        self._each = [Objective(goal.model, [s], goal.loss, goal.mean).hessian() for s in singles]
+        share = MEMORY // len(singles)
+        self._each = [Objective(goal.model, [s], goal.loss, goal.mean).hessian(memory=share) for s in singles]
 
     @property
     def size(self) -> int:

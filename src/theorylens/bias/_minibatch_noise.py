@@ -119,7 +119,7 @@ def probe_gradient_noise(subject: Subject, *, rng: torch.Generator, rows: int = 
         assumptions=_assumptions(used, subject),
         controls=beside,
         references=REFERENCES,
-        payload=(_curve(found, noises[0], beside, noises[1:], batch), _table(noises[0], added, goal.value)),
+        payload=(_curve(found, beside, batch), _table(noises[0], added, goal.value)),
         settings={"rows": used, "batch size": batch, "lr": rule.lr, "parameters": goal.size},
     )
 
@@ -156,10 +156,7 @@ def _share(scale: float, sizes: np.ndarray) -> np.ndarray:
     return sizes * 0 + 1.0 if not math.isfinite(scale) else scale / (scale + sizes)
 
 
-def _curve(
-    found: Estimate, noise: GradientNoise, beside: tuple[Control, ...], others: list[GradientNoise], batch: int | None
-) -> Curve:
-    del noise, others
+def _curve(found: Estimate, beside: tuple[Control, ...], batch: int | None) -> Curve:
     sizes = np.unique(np.geomspace(1, max(1024, 4 * (batch or 1)), 40).round())
     lines = [_line(found, sizes, Message("TL510.name", "trained"), None)]
     lines += [_line(c.estimate, sizes, c.name, c) for c in beside]

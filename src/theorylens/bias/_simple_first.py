@@ -28,6 +28,7 @@ from ._suspects import judged_rows
 
 Floats = NDArray[np.float64]
 ROWS = 500
+RECORDS = 3  # places on the run: two only part the learnt from the others
 REFERENCES = (
     "Arpit et al. (2017). A closer look at memorization in deep networks. ICML.",
     "Kalimeris et al. (2019). SGD on neural networks learns functions of increasing complexity. NeurIPS.",
@@ -89,6 +90,9 @@ def probe_learning_order(subject: Subject, *, rng: torch.Generator, rows: int = 
     others[at, known.labels] = -np.inf
     difficulty = others.max(1) - own
     steps, right = _answers(subject, rows)
+    if len(steps) < RECORDS:
+        text = "needs {least} checkpoints to see an order, there are {found}; keep more, from the first steps on"
+        raise UnsuitableError(Message("TL511.records", text, least=RECORDS, found=len(steps)))
     times = time_to_fit(right, steps)
     if len(times) < FEWEST or len(np.unique(times)) < 2:
         text = "all examples were learnt at the same checkpoint; keep more checkpoints, from the first steps on"
