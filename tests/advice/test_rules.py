@@ -116,6 +116,7 @@ FIRES = {
     "stop_earlier": [[falling(0.1, -0.1, 0.3, turned=(40, 0.25))], [falling(turned=(40, 0.25))]],
     "larger_steps": [[falling(-0.1, -0.12, -0.08), sharpness(3.0, 40.0, "below")]],
     "smaller_steps": [[falling(0.5, 0.1, 0.9), sharpness(60.0, 40.0, "above")]],
+    "decay_the_rate": [[done("TL604", reading=Message("TL604.no_lr", "No."))]],
     "close_the_gap": [[gap(0.0, 0.1, 0.07, 0.13)]],
     "no_regularisation": [[gap(0.2, 0.21, -0.01, 0.03)]],
 }  # fmt: skip
@@ -162,6 +163,7 @@ SILENT = {
         [falling(0.0, -0.1, 0.1), sharpness(3.0, 40.0, "below")],
         [falling(-0.1, -0.12, -0.08), sharpness(60.0, 40.0, "above")],
     ],
+    "decay_the_rate": [[done("TL604")], [done("TL604", reading=Message("TL604.no", "No."))]],
     "smaller_steps": [[falling(), sharpness(60.0, 40.0, "above")], [falling(0.5, 0.1, 0.9)]],
     "close_the_gap": [
         [gap(0.0, 0.02, 0.01, 0.03)],
@@ -319,13 +321,16 @@ def test_the_messages_that_rules_look_for_are_still_said():
     from pathlib import Path
 
     root = Path(str(files("theorylens")))
+    CHAPTERS = ("bias", "dynamics", "kernels", "landscape", "representation")
     chapters = "".join(
-        p.read_text(encoding="utf-8") for d in ("bias", "dynamics", "landscape") for p in (root / d).glob("*.py")
+        p.read_text(encoding="utf-8") for d in CHAPTERS for p in (root / d).glob("*.py")
     )
     sources = "".join(p.read_text(encoding="utf-8") for p in (root / "advice").glob("*.py"))
     wanted = set(re.findall(r'"(TL\d{3}\.[a-z._]+)"', sources)) - {"TL602.sharpened"}
     assert wanted == {
-        "TL303.slope", "TL501.dense", "TL508.local", "TL601.turned", "TL602.place.above", "TL602.place.below"
+        "TL201.found", "TL303.minimum", "TL303.saddle", "TL303.slope", "TL404.lazy", "TL404.rich", "TL501.dense",
+        "TL508.local", "TL601.flat", "TL601.turned", "TL602.place.above", "TL602.place.at", "TL602.place.below",
+        "TL604.no_lr",
     }  # fmt: skip
     assert all(f'"{id}"' in chapters for id in wanted)
     from theorylens.dynamics._sharpening import Course

@@ -138,3 +138,11 @@ def test_hostile_names_cannot_move_the_cursor(run, stored, view):
     for command in ("advise", "render"):
         assert not set("\x1b\x08\r") & set(run(command, path).out)
     assert "Command that tests this: rm [31m -rf\n" in run("advise", path).out
+
+
+def test_advise_can_set_claims_of_theory_beside_the_report(run, stored):
+    said = run("advise", stored(), "--claims").out
+    assert "A network with more parameters than examples overfits. In general: false." in said
+    assert "Flat minima generalise better. In general: conditional." in said
+    assert "not measured." in said
+    assert "一般而言" in run("advise", stored(), "--claims", "--lang", "zh").out

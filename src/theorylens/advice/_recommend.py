@@ -17,12 +17,20 @@ from ._certifying import (
 from ._data import find_the_shift, train_every_class
 from ._features import no_shifts, pool_or_augment, train_the_features
 from ._findings import Advice, Findings, Rule
-from ._training import close_the_gap, larger_steps, no_regularisation, smaller_steps, stop_earlier, train_longer
+from ._training import (
+    close_the_gap,
+    decay_the_rate,
+    larger_steps,
+    no_regularisation,
+    smaller_steps,
+    stop_earlier,
+    train_longer,
+)
 
 RULES: tuple[Rule, ...] = (
     separate_test_rows, train_every_class, find_the_shift, stop_earlier, smaller_steps, close_the_gap, train_longer,
-    state_an_error, more_test_units, fresh_test_split, pool_or_augment, train_the_features,
-    assume_neighbourhoods, larger_steps, no_regularisation, no_shifts, no_smaller_network,
+    state_an_error, more_test_units, fresh_test_split, pool_or_augment, train_the_features, assume_neighbourhoods,
+    larger_steps, decay_the_rate, no_regularisation, no_shifts, no_smaller_network,
 )  # fmt: skip
 
 

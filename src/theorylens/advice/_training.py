@@ -117,6 +117,33 @@ def smaller_steps(found: Findings) -> Advice | None:
     )
 
 
+def decay_the_rate(found: Findings) -> Advice | None:
+    """Steps undo one another although the gradient still has a direction: the learning rate holds the loss up."""
+    drift = found.result("TL604")
+    if drift is None or message(drift, "TL604.no_lr") is None:
+        return None
+    supports, against = [said("TL604", drift.reason)], list[Evidence]()
+    slope = found.result("TL601")
+    if slope is not None and slope.estimate.upper < 0:
+        against.append(said("TL601", slope.reason))
+    learnt = found.number("TL104", "train")
+    if learnt is not None and learnt <= LEARNT:
+        fitted = Message("advice.learnt", "the training error is {train:.2%} already", train=learnt)
+        against.append(said("TL104", fitted))
+    change = "Let the learning rate fall to zero by the last step (cosine or linear) instead of stopping at this one."
+    return Advice(
+        strength=Strength.SUGGESTED,
+        recommendation=Recommendation(
+            id="decay_the_rate",
+            change=Message("advice.decay", change),
+            supports=tuple(supports),
+            contradicts=tuple(against),
+            effect=UNTESTED,
+            command=again("TL604", "TL601"),
+        ),
+    )
+
+
 def close_the_gap(found: Findings) -> Advice | None:
     """Most of the error appears only on new examples: more data or more regularisation, not a larger network."""
     gap, train, test = _errors(found)

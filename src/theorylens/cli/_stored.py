@@ -92,12 +92,36 @@ def render(report: Path, lang: str, out: Path | None) -> int:
 @click.command(short_help="What a stored report recommends, with the findings for and against.")
 @options.report_file
 @options.lang
-def advise(report: Path, lang: str) -> int:
+@click.option(
+    "--claims", is_flag=True, help="What learning theory says, and which of it the report supports or contradicts."
+)
+def advise(report: Path, lang: str, claims: bool) -> int:
     """Say what a stored report recommends, each change with the findings for and against it."""
     from theorylens.locale import translator
 
-    click.echo("\n".join(_advice(_read(report, "REPORT"), translator(lang))))
+    record, translate = _read(report, "REPORT"), translator(lang)
+    click.echo("\n".join(_claims(record, translate) if claims else _advice(record, translate)))
     return 0
+
+
+def _claims(record: Record, translate: Translate) -> Iterator[str]:
+    from theorylens.advice import claims
+    from theorylens.results import Message
+
+    def say(message: Message) -> str:
+        return printable(message.render(translate))
+
+    for judged in claims(record):
+        claim = judged.claim
+        text = "{statement} In general: {truth}. {standing}."
+        yield say(
+            Message(
+                "claims.line", text, statement=claim.statement, truth=claim.truth.word, standing=judged.standing.word
+            )
+        )
+        yield "   " + say(claim.conditions)
+        for e in judged.evidence:
+            yield "   " + say(Message("claims.evidence", "{code} {finding}", code=e.code, finding=e.finding))
 
 
 def _advice(record: Record, translate: Translate) -> Iterator[str]:

@@ -136,7 +136,10 @@ def _batch(noise: Estimate, optimisation: Optimisation, rows: int) -> tuple[int 
     size = min(2 ** max(0, round(math.log2(noise.value))), rows, LARGEST)
     finding = "gradient noise equals the gradient at a batch of {scale:.3g} ({lower:.3g} to {upper:.3g})"
     values = {"scale": noise.value, "lower": noise.lower, "upper": noise.upper}
-    effect = "steps nearly as good as those of the whole training set at about twice its cost in steps; it grows later"
+    effect = (
+        "about twice the steps that gradients over all rows would take, and twice the examples that tiny batches "
+        "would; the noise scale grows during training (theory, untested here)"
+    )
     change = Message("optimise.batch", "Use batches of about {size} examples, not many more.", size=size)
     return size, Recommendation(
         id="batch_from_noise",
