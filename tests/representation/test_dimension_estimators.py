@@ -194,7 +194,7 @@ def test_the_scaling_curve_rises_to_one() -> None:
 )
 def test_intervals_cover_the_mean_of_the_estimator(estimator, d: int, lowest: float) -> None:
     """Bias is said not to be in them, so the truth asked for is the mean over samples."""
-    found = [estimator(torus(400, d, seed)) for seed in range(1000)]
+    found = [estimator(torus(400, d, seed)) for seed in range(600)]
     mean = np.mean([e.value for e in found])
     covered = np.mean([e.lower <= mean <= e.upper for e in found])
     assert lowest < covered < 0.99

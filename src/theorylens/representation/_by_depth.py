@@ -14,15 +14,22 @@ from theorylens.results import Estimate, Line, Message, Role, Unknown
 
 from ._depth import Depth, depth
 
+WIDE = 1 << 15  # units of a layer that is held in float64, and in halves, at some hundred rows
+
 
 def place_of(seen: Depth) -> int:
     """Where the last hidden layer is among the layers seen; the last one when it is not."""
     return seen.names.index(seen.last_hidden) if seen.last_hidden in seen.names else len(seen.names) - 1
 
 
+def narrow_layers(subject: Subject, role: str, most: int) -> Depth:
+    """`depth` without the layers that are too wide to be held in float64."""
+    return depth(subject, role, most, WIDE)
+
+
 def seen_layers(subject: Subject, role: str, most: int, otherwise: Message) -> Depth:
-    """`depth`, or ``otherwise`` when no layer gives one row of real numbers per example."""
-    seen = depth(subject, role, most)
+    """`narrow_layers`, or ``otherwise`` when no layer gives one row of real numbers per example."""
+    seen = narrow_layers(subject, role, most)
     if not seen.names:
         raise UnsuitableError(otherwise)
     return seen

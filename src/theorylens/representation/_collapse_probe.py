@@ -23,9 +23,9 @@ from theorylens.results import (
     Verdict,
 )
 
-from ._by_depth import class_numbers, depth_line, enough_of_each, place_of, seen_layers, without_value
+from ._by_depth import class_numbers, depth_line, enough_of_each, narrow_layers, place_of, seen_layers, without_value
 from ._collapse import Collapse, neural_collapse, within_class_variability
-from ._depth import Depth, activations, depth
+from ._depth import Depth, activations
 from ._effective_rank import covariance_eigenvalues, participation_ratio, rankme
 from ._half_samples import half_samples
 
@@ -69,7 +69,7 @@ def judge(within: Estimate, layer: str, init: Estimate | None) -> tuple[Verdict,
 def _work(subject: Subject, rung: int | None) -> Work:
     if not subject.has("train") or subject.model is None:
         return Work()
-    layers, n = depth(subject, "train", LAYERS), min(ROWS, len(subject.split("train")))
+    layers, n = narrow_layers(subject, "train", LAYERS), min(ROWS, len(subject.split("train")))
     networks = 2 + (subject.shuffled is not None)
     # Forty halves of the rows, each projected on the class means; the spectrum of one layer.
     flops = sum(80.0 * n * min(units, 4000) * 10 for units in layers.units)

@@ -44,15 +44,15 @@ class Depth:
         return np.arange(first, first + len(self.names), dtype=np.float64)
 
 
-def depth(subject: Subject, role: str, most: int) -> Depth:
+def depth(subject: Subject, role: str, most: int, widest: int = WIDEST) -> Depth:
     """At most ``most`` layers, evenly spread over the forward pass, the last hidden one always among them.
 
     Left out are modules that only pass on what they get (dropout, flatten), outputs that are not one floating-point
-    row per example, and layers too wide to hold.
+    row per example, and layers of more than ``widest`` units.
     """
     sizes = widths(subject, role)
     modules = dict(subject.net.named_modules())
-    usable = [name for name in (INPUTS, *subject.layers) if 0 < sizes.get(name, 0) <= WIDEST]
+    usable = [name for name in (INPUTS, *subject.layers) if 0 < sizes.get(name, 0) <= widest]
     usable = [name for name in usable if name == INPUTS or not isinstance(modules[name], SAME)]
     weighted = [name for name in subject.layers if any(True for _ in modules[name].parameters(recurse=False))]
     order = [INPUTS, *subject.layers]

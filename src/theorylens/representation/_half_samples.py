@@ -51,7 +51,8 @@ def half_samples(
     mean = sum(squares) / splits
     if not math.isfinite(mean):
         return Unknown(why=Message("representation.undefined", "the number is undefined on half of the rows"))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, FREEDOM)) * mean**0.5
+    freedom = max(3, FREEDOM * splits // SPLITS)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * mean**0.5
     if biased:
         method = Message("representation.halves_only", "spread between halves; sampling only, bias not included")
     else:

@@ -24,8 +24,8 @@ from theorylens.results import (
     Wall,
 )
 
-from ._by_depth import class_numbers, depth_line, enough_of_each, place_of, seen_layers, without_value
-from ._depth import Depth, activations, depth
+from ._by_depth import class_numbers, depth_line, enough_of_each, narrow_layers, place_of, seen_layers, without_value
+from ._depth import Depth, activations
 from ._label_information import DIRECTIONS, label_entropy, label_information
 
 ROWS = 1000
@@ -86,7 +86,7 @@ def judge(known: Estimate, layer: str, entropy: float, init: Estimate | None) ->
 def _work(subject: Subject, rung: int | None) -> Work:
     if not subject.has("train") or subject.model is None:
         return Work()
-    layers, n = depth(subject, "train", LAYERS), min(ROWS, len(subject.split("train")))
+    layers, n = narrow_layers(subject, "train", LAYERS), min(ROWS, len(subject.split("train")))
     # Principal directions of half of the rows, and forty quarters of all pairs of the other half.
     flops = sum(10.0 * n * min(n / 2, units) * min(units, 4000) + 30.0 * (n / 2) ** 2 * 10 for units in layers.units)
     return Work(forwards=2.0 * n * len(layers.names), flops=3 * flops, seconds=0.05 * len(layers.names))

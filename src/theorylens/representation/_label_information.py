@@ -21,7 +21,7 @@ from theorylens.results import Estimate
 from ._matrices import labels_of, real_rows
 from ._mutual_information import NEIGHBOURS, ross
 
-LEADING = 40  # principal directions in which the discriminant ones are sought: more than rows a class overfit
+LEADING = 40  # principal directions in which the discriminant ones are sought; some hundred rows fit no more
 DIRECTIONS = 2  # more are read low by nearest neighbours
 
 

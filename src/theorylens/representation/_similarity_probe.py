@@ -25,8 +25,8 @@ from theorylens.results import (
     Verdict,
 )
 
-from ._by_depth import depth_line, place_of, seen_layers, without_value
-from ._depth import INPUTS, Depth, activations, depth
+from ._by_depth import depth_line, narrow_layers, place_of, seen_layers, without_value
+from ._depth import INPUTS, Depth, activations
 from ._effective_rank import covariance_eigenvalues, participation_ratio
 from ._similarity import cka, cka_matrix
 
@@ -74,7 +74,7 @@ def _work(subject: Subject, rung: int | None) -> Work:
     if subject.model is None or not subject.roles:
         return Work()
     role = _role(subject)
-    layers, n = depth(subject, role, LAYERS), min(ROWS, len(subject.split(role)))
+    layers, n = narrow_layers(subject, role, LAYERS), min(ROWS, len(subject.split(role)))
     networks = 2 + (subject.shuffled is not None)
     flops = 2.0 * n * n * sum(layers.units) + 60.0 * n * n * len(layers.names)
     return Work(forwards=float(n * len(layers.names)), flops=flops, seconds=0.02) * networks
@@ -88,6 +88,9 @@ def probe_cka(subject: Subject, *, layers: int = LAYERS, rows: int = ROWS, rng: 
     seen = seen_layers(subject, role, layers, NO_LAYER)
     if (start := subject.initial()) is None:
         raise UnsuitableError(NO_START)
+    if seen.last_hidden in ("", INPUTS):
+        text = "the network has no hidden layer, and its inputs are the same before and after; it takes one"
+        raise UnsuitableError(Message("TL204.no_hidden", text))
     n = min(rows, len(subject.split(role)))
     if n < FEWEST:
         text = "{n} rows are too few to compare layers; give at least {least}"
