@@ -46,21 +46,23 @@ from ._relative_curvature import relative_curvature
 from ._rkhs_norm import RKHSNorm, rkhs_norm
 from ._scaled import Scaled
 from ._spectral_decay import SpectralDecay, spectral_decay
+from ._spread_probe import kernel_spread, probe_kernel_spread
 
 PROBES = (
-    probe_alignment, probe_effective_dimension, probe_movement, probe_linearised, probe_kernel_regression
+    probe_alignment, probe_effective_dimension, probe_movement, probe_linearised, probe_kernel_regression,
+    probe_kernel_spread,
 )  # fmt: skip
 
 __all__ = [
     "PROBES", "Affine", "CoordinateCheck", "DiagonalNetwork", "EigenLearning", "Laziness", "Linearised", "Movement",
     "Posterior", "Prediction", "RKHSNorm", "RegimeDiagram", "Scaled", "SpectralDecay", "Trajectory", "Unseen",
-    "WideKernels", "WideNetwork", "alignment", "balanced_alignment", "coordinate_check", "cross_entropy_flow", "cumulative_power",
-    "diagonal_network_limit", "effective_dimension", "eigenlearning", "eigensystem",
-    "generalised_cross_validation", "gp_posterior", "gradient_descent", "gradient_flow",
-    "interpolation_complexity", "kare", "kernel_movement", "laziness", "learning_curve",
-    "learning_curve_payload", "leave_one_out_residuals", "leverage", "log_evidence", "max_stable_lr", "ntk",
-    "predicted_training", "prior_samples", "probe_alignment", "probe_effective_dimension", "probe_kernel_regression",
-    "probe_linearised", "probe_movement",
-    "rademacher_ball", "read_wide_network", "regime_diagram", "relative_curvature", "ridge_risk",
-    "ridge_risk_bound", "rkhs_ball_bound", "rkhs_norm", "spectral_decay", "wide_kernels", "wide_network",
+    "WideKernels", "WideNetwork", "alignment", "balanced_alignment", "coordinate_check", "cross_entropy_flow",
+    "cumulative_power", "diagonal_network_limit", "effective_dimension", "eigenlearning", "eigensystem",
+    "generalised_cross_validation", "gp_posterior", "gradient_descent", "gradient_flow", "interpolation_complexity",
+    "kare", "kernel_movement", "kernel_spread", "laziness", "learning_curve", "learning_curve_payload",
+    "leave_one_out_residuals", "leverage", "log_evidence", "max_stable_lr", "ntk", "predicted_training",
+    "prior_samples", "probe_alignment", "probe_effective_dimension", "probe_kernel_regression",
+    "probe_kernel_spread", "probe_linearised", "probe_movement", "rademacher_ball", "read_wide_network",
+    "regime_diagram", "relative_curvature", "ridge_risk", "ridge_risk_bound", "rkhs_ball_bound", "rkhs_norm",
+    "spectral_decay", "wide_kernels", "wide_network",
 ]  # fmt: skip

@@ -4,8 +4,8 @@ Method   S0 = s0^2 x.x' + b0^2, T0 its gradients; then S = sw^2 E[phi phi] + sb^
          T * sw^2 E[phi' phi'], layer by layer, expectations over the Gaussian of the layer before
 Source   Jacot, Gabriel, Hongler (2018), NeurIPS; Lee et al. (2018), ICLR; Lee et al. (2019), NeurIPS
 Assumes  independent zero-mean weights, width to infinity one layer after the other, no normalisation, no skips
-Breaks   at finite width the measured kernel fluctuates by about sqrt(depth / width) around it; in maximal-update (muP) or
-         mean-field scaling features move at any width and no kernel describes the limit (`coordinate_check` tells)
+Breaks   at finite width the measured kernel fluctuates by about sqrt(depth / width) around it; in maximal-update
+         (muP) or mean-field scaling features move at any width and no kernel describes the limit (`coordinate_check`)
 """
 
 from __future__ import annotations

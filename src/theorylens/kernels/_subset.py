@@ -68,7 +68,7 @@ def chosen_rows(subject: Subject, limit: int = LIMIT) -> Rows:
 def tangent_kernel(subject: Subject, rows: Rows) -> Tensor:
     """Trace kernel (sum over outputs) of the subject's network on ``rows``, float64 on the CPU."""
     key = ("kernels trace", tuple(rows.index.tolist()))
-    return subject.once(key, lambda: _measure(subject, rows))
+    return subject.once(key, lambda: trace_kernel(subject.net, subject, rows))
 
 
 def kernel_work(subject: Subject, networks: int) -> Work:
@@ -129,7 +129,8 @@ def _shuffled(n: int, content: str) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(key_seed("kernels rows", content)))
 
 
-def _measure(subject: Subject, rows: Rows) -> Tensor:
+def trace_kernel(net: nn.Module, subject: Subject, rows: Rows) -> Tensor:
+    """Trace kernel of ``net`` on rows of the subject's data, not remembered."""
     task = subject.judged
 
     def outputs(model: nn.Module, batch: Batch) -> Tensor:
@@ -138,7 +139,7 @@ def _measure(subject: Subject, rows: Rows) -> Tensor:
 
     batch = to_device(subject.split("train").take(rows.index), subject.device)
     try:
-        return ntk(subject.net, batch, output="trace", forward=outputs).detach().cpu().double()
+        return ntk(net, batch, output="trace", forward=outputs).detach().cpu().double()
     except RefusedError as error:
         text = "there is no tangent kernel of this network: {why}"
         raise UnsuitableError(Message("kernels.refused", text, why=str(error))) from error
