@@ -73,8 +73,11 @@ if TYPE_CHECKING:
     from ._holdout import HoldoutBound, Sample, holdout_bound, one_bound, samples
     from ._holdout_size import holdout_size, holdout_sizes
     from ._holdout_theorems import probe_chernoff_kl
+    from ._learning_coefficient import LearningCoefficient, local_learning_coefficient
+    from ._learning_facts import PerceptronRun, no_free_lunch, perceptron, progressive_validation
     from ._least_squares import least_squares_risk, optimal_penalty, ridge_risk, ridgeless_risk
     from ._least_squares_descent import least_squares_descent, minimum_norm, random_features_descent
+    from ._local_complexity import LocalKernelBall, fixed_point
     from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss, margins
     from ._margins_probe import normalised_margins, probe_margins
     from ._measures import MeasureStudy, generalization_measures, measure_study, rank_correlation
@@ -183,6 +186,7 @@ _HOMES = {
     "._gaussian_kl": ("gaussian_kl", "multivariate_gaussian_kl"),
     "._holdout": ("HoldoutBound", "Sample", "holdout_bound", "one_bound", "samples"),
     "._holdout_theorems": ("probe_chernoff_kl",),
+    "._learning_coefficient": ("LearningCoefficient", "local_learning_coefficient"),
     "._least_squares": ("least_squares_risk", "optimal_penalty", "ridge_risk", "ridgeless_risk"),
     "._least_squares_descent": ("least_squares_descent", "minimum_norm", "random_features_descent"),
     "._measures": ("MeasureStudy", "generalization_measures", "measure_study", "rank_correlation"),
@@ -272,6 +276,8 @@ _HOMES = {
     ),
     "._conformal_probe": ("probe_conformal",),
     "._width_descent": ("DoubleDescent", "double_descent"),
+    "._local_complexity": ("LocalKernelBall", "fixed_point"),
+    "._learning_facts": ("PerceptronRun", "no_free_lunch", "perceptron", "progressive_validation"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -293,34 +299,36 @@ __all__ = [
     "PROBES", "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified",
     "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "FatShattering",
     "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "Halfspaces", "HoldoutBound",
-    "KernelBall", "L1Ball", "L2Ball", "LearntPrior", "MarginBound", "MeasureStudy", "NetworkGrowth", "PacCertificate",
-    "PacLearningCurve", "Paired", "PosteriorTraining", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize",
-    "Searched", "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "VcBound", "VcDimension",
-    "VoteDecomposition", "affordable_bits", "answers", "attainable_delta", "attainable_error", "azuma",
-    "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett", "bernstein", "best_trade_off",
-    "bias_variance", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
-    "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "confidence_sequence",
-    "conformal_sets", "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound",
-    "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein",
-    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision",
-    "failure_rate", "fat_shattered", "fat_shattering", "feature_rank", "find_shattered", "gaussian_complexity",
-    "gaussian_kl", "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding",
-    "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
-    "least_squares_risk", "linear_covering", "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss",
-    "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm",
-    "mixture_radius", "multivariate_gaussian_kl", "network_growth", "normalised_margins", "occam_bound", "one_bound",
+    "KernelBall", "L1Ball", "L2Ball", "LearntPrior", "LocalKernelBall", "MarginBound", "MeasureStudy", "NetworkGrowth",
+    "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun", "PosteriorTraining", "Relative", "Reliability",
+    "RiskCurve", "Sample", "SampleSize", "LearningCoefficient", "Searched", "Selective", "ShatteredSet", "Shattering",
+    "SpectralComplexity", "Stumps", "VcBound", "VcDimension", "VoteDecomposition", "affordable_bits", "answers",
+    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing",
+    "benign_overfitting", "bennett", "bernstein", "best_trade_off", "bias_variance", "bounded_differences",
+    "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_relative", "chernoff_kl", "clopper_pearson",
+    "clopper_pearson_interval", "confidence_sequence", "conformal_sets", "conformal_threshold",
+    "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley",
+    "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
+    "empirical_cover", "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering",
+    "feature_rank", "find_shattered", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
+    "ggn_eigenvalues", "gibbs_risk", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl",
+    "kl_inverse", "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering",
+    "local_learning_coefficient", "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart",
+    "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm", "mixture_radius",
+    "multivariate_gaussian_kl", "network_growth", "no_free_lunch", "normalised_margins", "occam_bound", "one_bound",
     "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
     "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic",
-    "pac_certificate", "pac_learning_curve", "paired_comparison", "piecewise_linear_growth", "probe_abstention",
-    "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters",
-    "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error", "probe_weight_bits", "rademacher",
-    "rademacher_bound", "random_features_descent", "rank_correlation", "relative_vc_bound", "reliability",
-    "retrained_outputs", "ridge_risk", "ridgeless_risk", "sample_complexity", "sample_size_curve", "sample_size_lines",
-    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters",
-    "spectral_complexity", "spectral_covering", "squared_calibration_error", "squared_path_norm", "stable_rank",
-    "stitched_radius", "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound",
-    "vc_bound", "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump",
-    "vc_threshold_network", "vc_tree", "vote_decomposition", "weight_bits", "weight_matrices", "xi",
+    "pac_certificate", "pac_learning_curve", "paired_comparison", "perceptron", "piecewise_linear_growth",
+    "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal",
+    "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error",
+    "probe_weight_bits", "progressive_validation", "rademacher", "rademacher_bound", "random_features_descent",
+    "rank_correlation", "relative_vc_bound", "reliability", "retrained_outputs", "ridge_risk", "ridgeless_risk",
+    "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples",
+    "sauer_shelah", "selective_error", "shatters", "spectral_complexity", "spectral_covering",
+    "squared_calibration_error", "squared_path_norm", "stable_rank", "stitched_radius", "temperature",
+    "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap",
+    "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
+    "vote_decomposition", "weight_bits", "weight_matrices", "xi",
 ]  # fmt: skip
 
 
