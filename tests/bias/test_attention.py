@@ -100,11 +100,22 @@ def test_the_answer_of_a_multihead_module_is_left_alone(need_weights: bool, aver
     (found,) = attention_weights(layer, lambda: kept.append(call()))
     expected = call()
     torch.testing.assert_close(kept[0][0], expected[0], rtol=0, atol=1e-6)
-    if need_weights and average:
+    if need_weights:
         torch.testing.assert_close(kept[0][1], expected[1], rtol=0, atol=1e-6)
+    else:
+        assert kept[0][1] is expected[1] is None
     assert tuple(found.weights.shape) == (3, 2, 5, 5)
     assert not layer._forward_hooks
     assert not layer._forward_pre_hooks
+
+
+def test_weights_may_be_asked_for_by_position() -> None:
+    layer = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    x = tokens()
+    hidden = torch.zeros(3, 5, dtype=torch.bool)
+    hidden[:, -1] = True
+    (found,) = attention_weights(layer, lambda: layer(x, x, x, hidden, False))
+    assert float(found.weights[..., -1].max()) == 0
 
 
 def test_hooks_and_settings_come_back_after_an_error() -> None:
@@ -188,3 +199,12 @@ def test_pure_attention_makes_tokens_alike_and_skip_connections_keep_them_apart(
             apart.append((float(rank_one_residual(pure).mean()), float(rank_one_residual(skipping).mean())))
     assert apart[-1][0] < 1e-3 * apart[0][0]
     assert apart[-1][1] > 0.5
+
+
+def test_the_product_is_that_of_the_layers_in_order() -> None:
+    raw = torch.rand(2, 1, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) ** 4
+    first, second = raw / raw.sum(-1, keepdim=True)
+    product = second.mean(1) @ first.mean(1)  # what the second layer makes of what the first made of the tokens
+    apart = product - product.mean(-2, keepdim=True)
+    expected = float((apart.norm(dim=(-2, -1)) / product.norm(dim=(-2, -1))).mean())
+    assert collapsing_path([first, second])[1] == pytest.approx(expected, rel=1e-12)

@@ -120,8 +120,9 @@ def test_the_crossed_interval_is_the_formula() -> None:
 
 
 def test_errors_never_seen_still_have_an_upper_end() -> None:
-    found = crossed_mean(np.zeros((3, 100)))
+    found = crossed_mean(np.zeros((3, 100)), least=0.0)
     assert found.lower == 0
+    assert crossed_mean(np.zeros((3, 100))).lower == -found.upper
     assert found.upper == pytest.approx(1 - 0.025 ** (1 / 100), rel=1e-6)
 
 

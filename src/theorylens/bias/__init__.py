@@ -6,6 +6,7 @@ data are counted and compared exactly where that is possible, and tested with va
 
 from ._adaptive import AdaptiveBias, AdaptiveState, NormBox, adaptive_optimizer_bias, adaptive_state, norm_box
 from ._answer_shift import probe_answer_shift
+from ._architecture_choice import ArchitectureChoice, select_architecture
 from ._attention import (
     attention_distance,
     attention_entropy,
@@ -39,7 +40,7 @@ from ._colour_refinement import (
 from ._comparison import Comparison, Ranked, compare_architectures
 from ._convolution_counts import ConvolutionCount, convolution_counts, convolution_table
 from ._crossed import crossed_mean
-from ._data_structure import ArchitectureChoice, DataStructure, data_structure, select_architecture
+from ._data_structure import DataStructure, data_structure
 from ._distances import (
     ClassifierTest,
     EnergyTest,

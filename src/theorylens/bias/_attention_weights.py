@@ -19,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+AFTER_VALUE = ("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionWeights:
@@ -61,8 +63,9 @@ def _hooked(model: nn.Module, found: list[AttentionWeights], names: list[str]) -
     def enter(name: str, module: nn.Module) -> Callable[..., Any]:
         def ask(m: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
             names.append(name)
-            asked.append(bool(kwargs.get("need_weights", True)) and bool(kwargs.get("average_attn_weights", True)))
-            return args, {**kwargs, "need_weights": True, "average_attn_weights": False}
+            kwargs = {**dict(zip(AFTER_VALUE, args[3:], strict=False)), **kwargs}
+            asked.append((bool(kwargs.get("need_weights", True)), bool(kwargs.get("average_attn_weights", True))))
+            return args[:3], {**kwargs, "need_weights": True, "average_attn_weights": False}
 
         def pass_by(m: nn.Module, args: Any) -> None:
             names.append(name)
@@ -70,16 +73,16 @@ def _hooked(model: nn.Module, found: list[AttentionWeights], names: list[str]) -
         return ask if isinstance(module, nn.MultiheadAttention) else pass_by
 
     def keep(m: nn.Module, args: Any, output: Any) -> Any:
-        name, averaged = names.pop(), asked.pop()
+        name, (needed, averaged) = names.pop(), asked.pop()
         values, weights = output
         four = weights if weights.ndim == 4 else weights[None]  # without a batch axis
         found.append(AttentionWeights(name, four.detach().double()))
-        return values, (weights.mean(-3) if averaged else weights)
+        return values, ((weights.mean(-3) if averaged else weights) if needed else None)
 
     def leave(m: nn.Module, args: Any, output: Any) -> None:
         names.pop()
 
-    asked: list[bool] = []
+    asked: list[tuple[bool, bool]] = []
     for name, module in model.named_modules():
         attends = isinstance(module, nn.MultiheadAttention)
         handles.append(module.register_forward_pre_hook(enter(name, module), with_kwargs=attends))

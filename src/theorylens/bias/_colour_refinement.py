@@ -21,7 +21,7 @@ from torch import Tensor
 from theorylens.numerics.counting import count
 
 from ._graphs import checked_adjacency
-from ._permutation import ROUNDINGS
+from ._permutation import rounding
 
 GraphModel = Callable[[Tensor, Tensor], Tensor]
 """``model(features, adjacency)``: (nodes, width), (nodes, nodes) -> one row per node, or one vector for the graph."""
@@ -146,7 +146,7 @@ def separations(model: GraphModel, width: int, *, dtype: torch.dtype = torch.flo
             Separation(
                 pair=name,
                 colours=weisfeiler_leman_separates(*pair),
-                model=gap > ROUNDINGS * torch.finfo(dtype).eps,
+                model=gap > rounding(dtype),
                 gap=gap,
             )
         )

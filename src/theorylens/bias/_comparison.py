@@ -74,7 +74,7 @@ class Comparison:
 
     def error(self, name: str, size: int) -> Estimate:
         """Mean held-out error of ``name`` trained on ``size`` examples."""
-        return crossed_mean(self._of(name, size))
+        return crossed_mean(self._of(name, size), least=0.0)
 
     def difference(self, name: str, other: str, size: int, *, level: float = 0.95) -> Estimate:
         """Error of ``name`` minus error of ``other``, paired by seed and by held-out row."""

@@ -20,10 +20,11 @@ from theorylens.results import Estimate, Message, Statistical
 Table = NDArray[np.float64]
 
 
-def crossed_mean(table: Table, *, level: float = 0.95) -> Estimate:
+def crossed_mean(table: Table, *, level: float = 0.95, least: float | None = None) -> Estimate:
     """Mean of ``table`` (seeds, rows) with its two-way interval; differences of two tables give paired ones.
 
     Where every cell is 0 the normal interval would be a point; the exact bound for no event in so many rows stands in.
+    ``least`` is a value the mean cannot be below, 0 for errors: the lower end is cut there.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def crossed_mean(table: Table, *, level: float = 0.95) -> Estimate:
     method = Message(
         "crossed.interval", "over {seeds} trainings and {rows} held-out examples, crossed", seeds=seeds, rows=rows
     )
-    low = mean - half if table.min() < 0 else max(0.0, mean - half)
+    low = mean - half if least is None else max(least, mean - half)
     return Estimate(
         value=mean, uncertainty=Statistical(lower=low, upper=mean + half, level=level, method=method), unit="error"
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 from theorylens.results import Estimate, Intervals, Message, Role, Wall
 
 from ._candidates import Factory, candidates, shape_of
-from ._comparison import Comparison, Ranked, compare_architectures, outputs_for
+from ._comparison import outputs_for
 from ._crossed import crossed_mean
 from ._equivariance import shifted
 from ._trials import Budget, Change, Trials, inputs_and_targets, run_trials, stacked
@@ -141,8 +141,8 @@ def data_structure(
     )
     return DataStructure(
         kind=kind,
-        error=crossed_mean(errors[0]),
-        dense_error=crossed_mean(errors[1]),
+        error=crossed_mean(errors[0], least=0.0),
+        dense_error=crossed_mean(errors[1], least=0.0),
         scrambled=crossed_mean(errors[2] - errors[0]),
         dense_scrambled=crossed_mean(errors[3] - errors[1]),
         transformed={name: crossed_mean(errors[4 + k] - errors[0]) for k, name in enumerate(wanted)},
@@ -230,66 +230,3 @@ def turned(images: Tensor, generator: torch.Generator) -> Tensor:
     """Every image turned by a quarter."""
     del generator
     return images.rot90(1, (-2, -1))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ArchitectureChoice:
-    """What `select_architecture` found.
-
-    Attributes
-    ----------
-    ranking
-        Candidates from the smallest held-out error on, at the largest size.
-    comparison
-        All learning curves.
-    structure
-        Structure of the data; None for vectors, which have none to test.
-    """
-
-    ranking: tuple[Ranked, ...]
-    comparison: Comparison
-    structure: DataStructure | None
-
-    @property
-    def best(self) -> tuple[str, ...]:
-        """The candidates that cannot be told apart from the best, the best first."""
-        return tuple(r.name for r in self.ranking if r.tied)
-
-    @property
-    def said(self) -> Message:
-        """The finding in one sentence."""
-        first, names = self.ranking[0], self.best
-        if len(names) == 1:
-            text = "{name} has the smallest held-out error ({error:.2%}), apart from every other candidate"
-            return Message("architectures.one", text, name=first.name, error=first.error.value)
-        text = "{names} cannot be told apart with these trainings; the smallest held-out error is {error:.2%}"
-        return Message("architectures.several", text, names=", ".join(names), error=first.error.value)
-
-
-def select_architecture(
-    train: Any,
-    validation: Any,
-    loss: Any = "cross_entropy",
-    *,
-    factories: Mapping[str, Factory] | None = None,
-    only: Sequence[str] | None = None,
-    symmetries: Sequence[str] | None = None,
-    parameters: int = 5000,
-    budget: Budget = Budget(),  # noqa: B008 - frozen
-) -> ArchitectureChoice:
-    """Rank architectures for these data by held-out error, beside what structure the data were measured to have.
-
-    ``validation`` is used up by the choice: certify the winner on rows that had no part in it. Arguments as for
-    `compare_architectures` and `data_structure`.
-    """
-    comparison = compare_architectures(
-        train, validation, loss, factories=factories, only=only, parameters=parameters, budget=budget
-    )
-    inputs = inputs_and_targets(train, "training")[0]
-    try:
-        kind_of(inputs)
-    except ValueError:
-        structure = None
-    else:
-        structure = data_structure(train, validation, loss, symmetries=symmetries, parameters=parameters, budget=budget)
-    return ArchitectureChoice(ranking=comparison.ranking(), comparison=comparison, structure=structure)

@@ -24,7 +24,7 @@ from theorylens.results import Curve, Line, Message
 
 from ._colour_refinement import GraphModel
 from ._graphs import checked_adjacency, distances, normalised_laplacian
-from ._permutation import ROUNDINGS, PermutationTest, reorderings
+from ._permutation import PermutationTest, reorderings, rounding
 from ._symmetry import relative_distance
 
 
@@ -61,11 +61,10 @@ def graph_permutation_test(
             if before.ndim and len(before) == nodes:
                 along.append(relative_distance(after, before[index]))
     count(forwards=1 + len(still))
-    kind = features.dtype if features.is_floating_point() else torch.float32
     return PermutationTest(
         equivariance=max(along) if along else None,
         invariance=max(still),
-        rounding=ROUNDINGS * torch.finfo(kind).eps,
+        rounding=rounding(features.dtype),
         draws=len(still),
     )
 

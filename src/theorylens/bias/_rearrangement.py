@@ -30,7 +30,7 @@ from theorylens.results import (
 
 from ._equivariance import disagreement
 from ._images import role_of
-from ._permutation import ROUNDINGS
+from ._permutation import rounding as rounding_of
 from ._symmetry import SQUARE, TURNS, relative_distance
 
 ROWS = 300
@@ -122,7 +122,7 @@ def probe_permutation(subject: Subject, *, rows: int = ROWS, rng: torch.Generato
     start = next((c.estimate for c in beside if c.role == "init"), None)
     shuffled = _answers(subject, batch, units, changed[ORDER])
     distance = relative_distance(shuffled.outputs, original.outputs)
-    rounding = ROUNDINGS * torch.finfo(next(subject.net.parameters(), torch.zeros(1)).dtype).eps
+    rounding = rounding_of(next(subject.net.parameters(), torch.zeros(1)).dtype)
     verdict, reason, reading = judge(own[ORDER], start, distance, rounding, len(torch.unique(original.decided)))
     begun = next(iter(found.values()), None) if start is not None else None
     return Result(

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from theorylens.core import Need, Split, Subject, UnsuitableError, Work, probe
 from theorylens.results import (
@@ -79,8 +80,11 @@ def _shift_said(shift: Estimate | None) -> Message:
 
 
 def _work(subject: Subject, rung: int | None) -> Work:
-    if not subject.has("train"):
+    if not subject.has("train") or subject.model is None:
         return Work()
+    leaves = [x for x in pytree.tree_leaves(subject.split("train").take([0])) if isinstance(x, Tensor)]
+    if not any(x.is_floating_point() and x.ndim in (3, 4) and x.numel() <= WIDEST for x in leaves):
+        return Work()  # it will say at once that it has nothing to destroy
     n = min(ROWS, len(subject.split("train"))) * 2 // 3
     return Work(seconds=CELLS * SEEDS * _epochs(n) * (n / BATCH + 1) * STEP)
 
