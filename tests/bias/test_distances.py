@@ -125,6 +125,20 @@ def test_label_shift_finds_the_shares_that_were_drawn():
     assert (found.lower < found.weights).all()
 
 
+def test_label_shift_undoes_errors_that_go_one_way():
+    """Class 0 is taken for 1 in 40 % of its rows, and nothing else is mistaken; the source is uneven too."""
+    g = np.random.default_rng(0)
+
+    def answers(labels):
+        return np.where((labels == 0) & (g.random(len(labels)) < 0.4), 1, labels)
+
+    y, t = g.choice(3, size=20_000, p=[0.6, 0.3, 0.1]), g.choice(3, size=20_000, p=[0.2, 0.3, 0.5])
+    found = label_shift(y, answers(y), answers(t), 3)
+    assert found.target == pytest.approx([0.2, 0.3, 0.5], abs=0.015)
+    assert found.weights == pytest.approx([1 / 3, 1, 5], rel=0.05)
+    assert found.source == pytest.approx([0.6, 0.3, 0.1], abs=0.015)
+
+
 def test_shares_of_answers_alone_would_be_biased():
     y, f, q = shifted(20_000, 20_000, 0, share=(0.8, 0.1, 0.1), error=0.5)
     raw = np.bincount(q) / len(q)
