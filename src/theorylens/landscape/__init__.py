@@ -8,6 +8,7 @@ never moved: the loss elsewhere is that of a copy.
 from theorylens.numerics.random_matrix import goe_all_positive, goe_exponent, marchenko_pastur_edges
 
 from ._averaging import average_weights, averaged_model, averaging, update_statistics
+from ._blocks import LayerCurvature, TraceSplit, layer_curvature, trace_split
 from ._critical import probe_critical_point
 from ._cubic_newton import CubicNewton, NewtonEvent, SaddleFreeNewton
 from ._cubic_step import CubicStep, cubic_step
@@ -25,7 +26,9 @@ from ._escape_time import (
 )
 from ._expected_sharpness import expected_sharpness
 from ._flatness import CurvatureSummary, curvature_summary
+from ._gauss_newton import EmpiricalFisher, GaussNewton, empirical_fisher, gauss_newton, gauss_newton_trace
 from ._line_probe import probe_linear_path
+from ._negative_curvature import CurvatureMove, NegativeCurvature
 from ._octopus import octopus
 from ._outermost import probe_eigenvalues
 from ._paths import Path, barrier, linear_path
@@ -34,6 +37,7 @@ from ._random_fields import p_spin_complexity, p_spin_index_share, p_spin_thresh
 from ._rescaling import Invariance, Rescaling, invariance, rescaled
 from ._sam import ASAM, SAM
 from ._second_order import SecondOrderTest, is_second_order_stationary, is_strict_saddle, second_order_test
+from ._shards import fisher_rao_norm, m_sharpness
 from ._sharpness_probe import probe_expected_sharpness
 from ._slices import Slice, Surface, loss_slice, loss_surface, random_direction
 from ._spectrum_probe import probe_spectral_density
@@ -48,17 +52,19 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "PROBES", "SAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureSummary", "Displaced",
-    "Eigenvalues", "Ends", "EscapeDirection", "EscapeRun", "Invariance", "NewtonEvent", "Path", "Perturbation",
-    "PerturbedGD", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "Slice", "SpectralDensity", "StepRule",
-    "StrictSaddle", "Surface", "Thresholds", "WorstCase", "adam_stability_limit", "average_weights", "averaged_model",
-    "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_summary",
-    "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness", "flow_escape_time",
-    "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues", "hessian_trace", "invariance",
-    "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "linear_path", "loss_slice", "loss_surface",
+    "ASAM", "PROBES", "SAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove", "CurvatureSummary",
+    "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun", "GaussNewton", "Invariance",
+    "LayerCurvature", "NegativeCurvature", "NewtonEvent", "Path", "Perturbation", "PerturbedGD", "Place", "Rescaling",
+    "SaddleFreeNewton", "SecondOrderTest", "Slice", "SpectralDensity", "StepRule", "StrictSaddle", "Surface",
+    "Thresholds", "TraceSplit", "WorstCase", "adam_stability_limit", "average_weights", "averaged_model", "averaging",
+    "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_summary", "downward_direction",
+    "eigenvalues", "empirical_fisher", "escape_direction", "escape_time", "expected_sharpness", "fisher_rao_norm",
+    "flow_escape_time", "gauss_newton", "gauss_newton_trace", "gd_escape_steps", "goe_all_positive", "goe_exponent",
+    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
+    "keskar_sharpness", "layer_curvature", "linear_path", "loss_slice", "loss_surface", "m_sharpness",
     "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity",
     "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds", "probe_critical_point", "probe_eigenvalues",
     "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
     "rescaled", "second_order_test", "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule",
-    "strict_saddle", "trace", "update_statistics", "worst_case_sharpness",
+    "strict_saddle", "trace", "trace_split", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

@@ -112,7 +112,7 @@ def update_statistics(model: nn.Module, data: Any, *, batch_size: int = 256, for
                 norm.reset_running_stats()
                 norm.train()
             seen = 0
-            for batch in split.batches(batch_size):
+            for batch in split.batches(_without_single(len(split), batch_size)):
                 n = rows(batch)
                 seen += n
                 for norm in norms:
@@ -125,6 +125,13 @@ def update_statistics(model: nn.Module, data: Any, *, batch_size: int = 256, for
         for module, mode in modes.items():
             module.training = mode
     return len(norms)
+
+
+def _without_single(n: int, size: int) -> int:
+    """A batch size at least ``size`` that leaves no last batch of one row, whose variance torch refuses to take."""
+    while n > 1 and n % size == 1:
+        size += 1
+    return size
 
 
 def _check_same(known: Mapping[str, Tensor], state: Mapping[str, Tensor], number: int) -> None:

@@ -100,6 +100,7 @@ class CubicNewton(Optimizer):
         hessian = _dense(graph) if graph.size <= self.subspace else graph
         # The products come first: trying a step changes the parameters that the graph remembers.
         model = CubicModel(graph.gradient, hessian, subspace=self.subspace, generator=self._generator)
+        kept = self.regularisation
         for _ in range(TRIES):
             found = model.step(self.regularisation)
             before = [p.detach().clone() for p in leaves]
@@ -107,7 +108,7 @@ class CubicNewton(Optimizer):
             after = loss_of(closure)
             decrease, promised = graph.loss - after, -found.model
             # Below rounding of the loss nothing can be told: the step is a Newton step at its end, and taken.
-            rounding = 10 * torch.finfo(graph.dtype).eps * max(1.0, abs(graph.loss))
+            rounding = 10 * torch.finfo(graph.dtype).eps * abs(graph.loss)
             accepted = not self.adaptive or (math.isfinite(after) and decrease >= POOR * promised - rounding)
             self._log(graph, found.norm, promised, decrease, accepted)
             if accepted:
@@ -116,6 +117,8 @@ class CubicNewton(Optimizer):
                 break
             put(leaves, before)
             self.regularisation *= 2
+        else:
+            self.regularisation = kept  # nothing helps at a minimum of what the dtype can tell apart
         return torch.tensor(graph.loss, dtype=graph.dtype)
 
     def _log(self, graph: ClosureGraph, norm: float, promised: float, decrease: float, accepted: bool) -> None:

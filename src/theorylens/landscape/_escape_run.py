@@ -162,11 +162,11 @@ def noise_along(model: nn.Module, data: Any, loss: Any, direction: Float[Tensor,
             f"of shape ({goal.size},)"
         )
     unit = direction.double() / length
-    return math.fsum(each**2 for each in _slopes(goal, unit)) / goal.examples
+    return math.fsum(each**2 for each in slopes(goal, unit)) / goal.examples
 
 
-def _slopes(goal: Objective, unit: Tensor) -> list[float]:
-    """Slope v . g_i of each example, scaled so that their mean is v . g of the whole loss."""
+def slopes(goal: Objective, direction: Tensor) -> list[float]:
+    """Slope v . g_i of each example along v, scaled so that their mean is v . g of the whole loss."""
     leaves = list(goal.parameters.values())
     scale = goal.examples / goal.denominator
     found = []
@@ -174,6 +174,6 @@ def _slopes(goal: Objective, unit: Tensor) -> list[float]:
         with torch.enable_grad():
             loss = goal.loss(goal.model, batch)[0]
             slope = flatten(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
-        found.append(scale * float(slope.double() @ unit))
+        found.append(scale * float(slope.double() @ direction))
         count(gradients=1)
     return found

@@ -138,7 +138,7 @@ class SAM(_SharpnessAware):
 
     ``first_step`` moves to the neighbour and zeroes the gradients; ``second_step`` moves back, bit for bit, and lets
     the base optimiser step. The direction does not depend on the scale of the gradient, so a loss that AMP scaled
-    needs no unscaling before ``first_step``.
+    needs no unscaling before ``first_step``. With the two-step interface give schedulers ``base``, whose step they see.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ Breaks   rescaling two layers against each other changes the trace and not the f
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 
 from theorylens.core import Need, RefusedError, Subject, Task, Work, controls, objective, probe, rng_for
 from theorylens.numerics.objective import Objective
-from theorylens.numerics.trace import hutchinson
+from theorylens.numerics.trace import hutchinson, hutchpp
 from theorylens.results import (
     Assumption,
     Control,
@@ -35,6 +35,7 @@ from theorylens.results import (
     Wall,
 )
 
+Method = Literal["hutchinson", "hutch++"]
 FEW = 200  # parameters: up to here the exact diagonal costs no more than a good estimate
 ROWS = 512  # training rows the loss is taken over
 REFERENCES = (
@@ -46,7 +47,10 @@ REFERENCES = (
 )
 
 
-def trace(model: nn.Module, data: Any, loss: Any, *, draws: int = 64, seed: int = 0, batch_size: int = 256) -> Estimate:
+def trace(
+    model: nn.Module, data: Any, loss: Any, *, draws: int = 64, method: Method = "hutchinson", seed: int = 0,
+    batch_size: int = 256,
+) -> Estimate:  # fmt: skip
     """Trace of the Hessian of a loss.
 
     Parameters
@@ -54,7 +58,10 @@ def trace(model: nn.Module, data: Any, loss: Any, *, draws: int = 64, seed: int 
     model, data, loss
         As in `eigenvalues`.
     draws
-        Random products; unused up to 200 parameters, where the answer is exact.
+        Products to take; unused up to 200 parameters, where the answer is exact.
+    method
+        ``"hutchinson"``: random signs; ``"hutch++"``: a third of the products goes into a sketch that holds the large
+        eigenvalues, which pays where few of them carry the trace.
     seed
         Of the random signs.
     batch_size
@@ -67,16 +74,21 @@ def trace(model: nn.Module, data: Any, loss: Any, *, draws: int = 64, seed: int 
     5.0
     """
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
-    return hessian_trace(goal, draws=draws, generator=rng_for(seed, "landscape.trace"))
+    if method not in ("hutchinson", "hutch++"):
+        raise ValueError(f"method must be 'hutchinson' or 'hutch++', got {method!r}")
+    return hessian_trace(goal, draws=draws, method=method, generator=rng_for(seed, "landscape.trace"))
 
 
-def hessian_trace(goal: Objective, *, draws: int, generator: torch.Generator) -> Estimate:
+def hessian_trace(
+    goal: Objective, *, draws: int, method: Method = "hutchinson", generator: torch.Generator
+) -> Estimate:
     """`trace` of an objective that is there already."""
     if not math.isfinite(goal.value):
         raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
     hessian = goal.hessian()
     if goal.size > FEW:
-        return hutchinson(hessian, draws, generator=generator)
+        estimator = hutchinson if method == "hutchinson" else hutchpp
+        return estimator(hessian, draws, generator=generator)
     basis = torch.eye(goal.size, dtype=goal.dtype, device=goal.device)
     diagonal = [float((hessian @ unit)[i]) for i, unit in enumerate(basis)]
     return Estimate(value=math.fsum(diagonal), uncertainty=Exact())

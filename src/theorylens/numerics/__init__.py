@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from .relative_entropy import kl, kl_inverse
     from .second import NoSecondDerivativeError, missing_operator, second_derivatives
-    from .trace import hutchinson
+    from .trace import hutchinson, hutchpp
 
 _HOMES = {
     "binomial": ("clopper_pearson", "clopper_pearson_interval"),
@@ -61,7 +61,7 @@ _HOMES = {
     ),
     "relative_entropy": ("kl", "kl_inverse"),
     "second": ("NoSecondDerivativeError", "missing_operator", "second_derivatives"),
-    "trace": ("hutchinson",),
+    "trace": ("hutchinson", "hutchpp"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -70,7 +70,7 @@ __all__ = [
     "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows", "azuma", "azuma_deviation", "bennett", "bernstein",
     "bounded_differences", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw", "efron_stein",
     "eigenvalues", "empirical_bernstein", "fitting", "flatten", "goe_all_positive", "goe_exponent", "graph_bytes",
-    "hoeffding", "hutchinson", "kl", "kl_inverse", "lanczos_quadrature", "marchenko_pastur_density",
+    "hoeffding", "hutchinson", "hutchpp", "kl", "kl_inverse", "lanczos_quadrature", "marchenko_pastur_density",
     "marchenko_pastur_edges", "mcdiarmid", "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part",
     "rows", "second_derivatives", "semicircle_share", "tally", "to_device", "unique_rows",
 ]  # fmt: skip
