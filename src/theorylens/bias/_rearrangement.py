@@ -226,7 +226,7 @@ _WORDS = {
     "turn by 180°": Message("TL507.half_turn", "turn by 180°"),
     "turn by 90°": Message("TL507.quarter", "turn by 90°"),
     "turn by 270°": Message("TL507.three_quarters", "turn by 270°"),
-    "transpose": Message("TL507.transpose", "rows and columns exchanged"),
+    "transpose": Message("TL507.transpose", "transposition"),
 }
 
 
