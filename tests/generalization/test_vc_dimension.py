@@ -244,9 +244,29 @@ def test_other_activations_change_the_count_of_tests():
     assert network_growth(mlp(4, 8, 1, activation=nn.Hardswish), x).depth == 3
 
 
+class Squared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        h = self.layer(x)
+        return self.out(F.linear(input=h * h, weight=self.out.weight.T @ self.out.weight))
+
+
+def test_products_add_degrees_however_they_are_written():
+    growth = network_growth(Squared(), torch.zeros(1, 4))
+    assert growth.depth == 1 + 1 + 2 + 1  # h has 1, h * h 2, the product of two weights 2 more, the last layer 1
+
+
 class Choosing(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x
+
+
+class Counting(nn.Module):
+    def forward(self, x):
+        return x * len(x)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +278,8 @@ class Choosing(nn.Module):
         (nn.Sequential(nn.Softmax(1), nn.Linear(4, 2)), "Softmax \\(at 0\\)"),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)), "BatchNorm1d \\(at 1\\)"),
         (Choosing(), "chooses its way while it runs"),
+        (Counting(), "chooses its way while it runs"),
+        (nn.Sequential(nn.AdaptiveMaxPool1d(2), nn.Linear(2, 1)), "AdaptiveMaxPool1d \\(at 0\\)"),
     ],
 )
 def test_what_is_not_known_is_named(model, said):

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
+from torch.utils import _pytree as pytree
 
 from theorylens.core import UnsuitableError
 from theorylens.results import Message
 
 _LINEAR = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-    nn.Embedding, nn.Bilinear,
+    nn.Embedding,
 )  # fmt: skip
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _FIXED = (
@@ -47,8 +48,14 @@ _CUT: dict[Any, int] = {
     torch.relu: 1, F.relu: 1, F.leaky_relu: 1, F.relu6: 2, F.hardtanh: 2, torch.abs: 1, "relu": 1, "relu_": 1, "abs": 1,
     "clamp": 2, torch.clamp: 2, F.threshold: 1,
 }  # fmt: skip
+_LAYER_INPUTS = ("input", "weight", "bias")
 _LAYERS = {F.linear, F.conv1d, F.conv2d, F.conv3d}
 _ORDER = (nn.Softmax, nn.LogSoftmax, F.softmax, F.log_softmax, "softmax", "log_softmax")  # as the last step only
+# What tracing raises where the way through the network depends on values, or on Python objects that are not tensors.
+_UNTRACED = (
+    fx.proxy.TraceError, TypeError, ValueError, NotImplementedError, RuntimeError, AttributeError, AssertionError,
+    LookupError,
+)  # fmt: skip
 _MAXIMA = {F.max_pool1d: 1, F.max_pool2d: 2, F.max_pool3d: 3}
 
 
@@ -81,14 +88,20 @@ class Reading:
     def __init__(self, model: nn.Module, example: tuple[Any, ...]) -> None:
         try:
             self.traced = fx.symbolic_trace(model)
-        except (fx.proxy.TraceError, TypeError, ValueError, NotImplementedError) as error:
+        except _UNTRACED as error:
             text = "the network chooses its way while it runs ({error}); a bound needs a fixed graph of operations"
             raise UnsuitableError(Message("capacity.untraced", text, error=str(error).split("\n")[0][:120])) from error
         for name, module in self.traced.named_modules():
             if isinstance(module, _NORMS) and module.running_mean is None:  # it divides by what it sees
                 raise _unknown(name, type(module).__name__)
-        with torch.no_grad():
-            ShapeProp(self.traced).propagate(*example)
+        try:
+            with torch.no_grad():
+                ShapeProp(self.traced).propagate(*example)
+        except RuntimeError as error:
+            text = (
+                "the traced network does not run as the network itself does; a bound needs a fixed graph of operations"
+            )
+            raise UnsuitableError(Message("capacity.unlike", text)) from error
         self.modules = dict(self.traced.named_modules())
         self.names = {id(t): n for n, t in [*model.named_parameters(), *model.named_buffers()]}
         self.stages: list[Stage] = []
@@ -108,7 +121,8 @@ class Reading:
     # ---- one node --------------------------------------------------------------------------------------------------
 
     def _value(self, node: fx.Node) -> Value:
-        inputs = [self.values[n] for n in node.all_input_nodes]
+        # As often as it is used: in x * x the degree of x counts twice.
+        inputs = [self.values[n] for n in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(n, fx.Node)]
         joined = Value(max((v.degree for v in inputs), default=0), _union(inputs))
         if node.op in ("placeholder", "output"):
             return joined
@@ -155,8 +169,11 @@ class Reading:
             kernel = node.kwargs.get("kernel_size", node.args[1] if len(node.args) > 1 else 2)
             return self._maximum(node, joined, _window(kernel, _MAXIMA[target]))
         if target in _LAYERS:
-            bias = max((v.degree for v in inputs[2:]), default=0)
-            return Value(max(sum(v.degree for v in inputs[:2]), bias), joined.weights)
+            given = [
+                node.kwargs.get(n, node.args[i] if i < len(node.args) else None) for i, n in enumerate(_LAYER_INPUTS)
+            ]
+            x, weight, bias = (self.values[a].degree if isinstance(a, fx.Node) else 0 for a in given)
+            return Value(max(x + weight, bias), joined.weights)
         if target in _PRODUCTS or target == "mul" or target == "matmul":
             return Value(sum(v.degree for v in inputs), joined.weights)
         if target in _SUMS or target in _KEEPS or target in _SAME or target in ("add", "sub"):
