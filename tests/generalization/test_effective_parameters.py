@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from theorylens.core import RefusedError, Subject, UnsuitableError
+from theorylens.core import RefusedError, Subject, Task, UnsuitableError
 from theorylens.generalization import (
     degrees_of_freedom,
     effective_parameters,
@@ -78,13 +79,34 @@ def test_eigenvalues_of_a_network_agree_with_a_naive_twin():
 
 def test_curvature_in_the_outputs_is_that_of_the_softmax_and_of_squares():
     outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    from theorylens.core import Task
-
     found = output_curvature(Task(loss="cross_entropy"), outputs, torch.tensor([0, 1, 2, 0]))
     p = outputs.double().softmax(1)
     assert found == pytest.approx(torch.diag_embed(p) - p[:, :, None] * p[:, None, :], rel=1e-10, abs=1e-12)
     squares = output_curvature(Task(loss="mse"), outputs, torch.zeros(4, 3))
     assert squares == pytest.approx(2 / 3 * torch.eye(3).double().expand(4, 3, 3), rel=1e-12)
+
+
+def test_class_weights_and_soft_targets_count_as_they_do_in_training():
+    outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels, weight = torch.tensor([0, 1, 2, 0]), torch.tensor([1.0, 2.0, 0.5])
+    data = torch.randn(4, 5), labels
+    net = nn.Linear(5, 3)
+    plain, weighted, soft = (
+        ggn_eigenvalues(net, given, loss)
+        for given, loss in (
+            (data, "cross_entropy"),
+            (data, nn.CrossEntropyLoss(weight=weight)),
+            ((data[0], F.one_hot(labels, 3).float()), "cross_entropy"),
+        )
+    )
+    assert soft == pytest.approx(plain, rel=1e-5, abs=1e-6)
+    task = Task(loss=nn.CrossEntropyLoss(weight=weight)).settled(nn.Identity(), (outputs, labels))
+    p = outputs.double().softmax(1)
+    single = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    assert output_curvature(task, outputs, labels) == pytest.approx(
+        weight[labels].double()[:, None, None] * single, rel=1e-6, abs=1e-9
+    )
+    assert not torch.allclose(weighted, plain)
 
 
 def test_more_rows_determine_more_and_a_wider_prior_too(digits):
@@ -155,7 +177,7 @@ def test_the_interval_of_the_degrees_covers_as_often_as_it_says():
     [
         ({}, Verdict.DESCRIPTIVE, "50.0 of 1,000 parameters are determined by 100 training examples"),
         ({"init": 80.0, "shuffled": 90.0}, Verdict.DESCRIPTIVE, "50.0 of 1,000"),
-        ({"init": 50.01}, Verdict.INCONCLUSIVE, "no other than before training"),
+        ({"init": 50.01}, Verdict.INCONCLUSIVE, "not told apart from initialisation"),
         ({"init": 80.0, "shuffled": 50.01}, Verdict.INCONCLUSIVE, "no other than after training on shuffled labels"),
     ],
 )
@@ -173,6 +195,21 @@ def test_reading(init, said):
     text = read(50.0, 100, 1000, init).render()
     assert text.startswith("About 50.0 of 1,000")
     assert said in text
+
+
+def test_another_random_start_is_no_before_training():
+    assert judge(50.0, 100, 1000, {"init": 80.0}, own=False)[0] is Verdict.INCONCLUSIVE
+    assert judge(50.0, 100, 1000, {"init": 101.0}, own=False)[0] is Verdict.DESCRIPTIVE
+    assert "not its own, gives 80.0" in read(50.0, 100, 1000, 80.0, own=False).render()
+
+
+def test_a_loss_for_a_whole_batch_is_refused():
+    subject = Subject(
+        model=nn.Linear(4, 3), loss=lambda o, t: F.cross_entropy(o, t),
+        train=(torch.randn(20, 4), torch.arange(20) % 3),
+    )  # fmt: skip
+    with pytest.raises(UnsuitableError, match="one value per example"):
+        probe_effective_parameters(subject)
 
 
 def test_probe_on_digits(subject):

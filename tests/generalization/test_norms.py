@@ -141,8 +141,8 @@ def test_the_output_moves_no_more_than_the_product_of_norms_allows():
     ("others", "verdict", "said"),
     [
         ({}, Verdict.DESCRIPTIVE, "stable rank 5 on average"),
-        ({"init": 8.0}, Verdict.DESCRIPTIVE, "5 on average, 8 before training"),
-        ({"init": 5.001}, Verdict.INCONCLUSIVE, "no other than before training"),
+        ({"init": 8.0}, Verdict.DESCRIPTIVE, "5 on average, 8 at initialisation"),
+        ({"init": 5.001}, Verdict.INCONCLUSIVE, "not told apart from initialisation"),
         ({"init": 8.0, "shuffled": 5.001}, Verdict.INCONCLUSIVE, "shuffled labels"),
     ],
 )
@@ -157,7 +157,7 @@ def test_judgement(others, verdict, said):
     [
         (None, (math.nan, math.nan), ("Nothing to compare", "no plain chain")),
         (5.0, (2.0, math.nan), ("it is the same", "is 10^2.0, without")),
-        (8.0, (2.0, 1.0), ("concentrated", "10^1.0 before training")),
+        (8.0, (2.0, 1.0), ("concentrated", "10^1.0 at initialisation")),
         (2.0, (2.0, 1.0), ("spread them", "a measure, no bound")),
     ],
 )
@@ -165,6 +165,17 @@ def test_reading(init, complexity, said):
     text = read(5.0, init, complexity).render()
     assert text.startswith("Over 5 directions")
     assert all(s in text for s in said)
+
+
+def test_another_random_start_is_no_before_training():
+    assert judge(5.0, {"init": 8.0}, own=False)[0] is Verdict.INCONCLUSIVE
+    assert judge(5.0, {"init": 11.0}, own=False)[0] is Verdict.DESCRIPTIVE
+    text = read(5.0, 8.0, (math.nan, math.nan), own=False).render()
+    assert "not its own, it is 8: another random draw" in text
+    data = torch.randn(20, 6), torch.zeros(20, dtype=torch.int64)
+    untrained = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = probe_norms(Subject(model=untrained, loss="cross_entropy", train=data))
+    assert found.verdict is Verdict.INCONCLUSIVE
 
 
 def test_probe_on_digits(subject):

@@ -10,12 +10,14 @@ Breaks   the number depends on the precision and on the rows: it grows with them
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from theorylens.core import RefusedError, Split, Task, modules_in_training
 from theorylens.kernels import effective_dimension, ntk
@@ -156,6 +158,9 @@ def ggn_eigenvalues(model: nn.Module, data: Any, loss: Any) -> Tensor:
 
 def output_curvature(task: Task, outputs: Tensor, targets: Any) -> Tensor:
     """Second derivative of every example's loss in its own outputs, shape (n, C, C), float64 on the CPU."""
+    if isinstance(task.loss, nn.Module):  # class weights in single precision do not go with outputs in double
+        task = replace(task, loss=copy.deepcopy(task.loss).double())
+    targets = pytree.tree_map(_double, targets)
     with torch.enable_grad():
         o = outputs.detach().double().requires_grad_(True)
         values, weights = task.losses(o, targets)
@@ -171,6 +176,10 @@ def output_curvature(task: Task, outputs: Tensor, targets: Any) -> Tensor:
                 row = torch.zeros_like(o)
             rows.append(row.reshape(len(o), -1))
     return torch.stack(rows, dim=1).detach().cpu()
+
+
+def _double(leaf: Any) -> Any:
+    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
 def _roots(curvature: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ def stable_rank(matrix: Tensor) -> float:
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Trainable weights with two or more axes as matrices, the first axis against the rest, by name."""
-    found = {n: p.detach().flatten(1) for n, p in model.named_parameters() if p.ndim >= 2 and p.requires_grad}
+    """Weights with two or more axes as matrices, the first axis against the rest, by name."""
+    found = {n: p.detach().flatten(1) for n, p in model.named_parameters() if p.ndim >= 2}
     return {n: m for n, m in found.items() if m.numel()}
 
 

@@ -28,7 +28,8 @@ from theorylens.results import (
 
 from ._norms import CONV, spectral_complexity, squared_path_norm, stable_rank, weight_matrices
 
-ALIKE = 1e-3  # relative: closer numbers of two networks are one number
+ALIKE = 0.01  # relative: closer numbers are printed alike
+OTHER_START = 0.5  # relative, against an initialisation that is not its own: two random draws differ by up to a third
 CONVOLUTION_SECONDS = 0.1  # about what Lanczos takes for the norm of one convolution
 REFERENCES = (
     "Neyshabur, Tomioka, Srebro (2015). Norm-based capacity control in neural networks. COLT.",
@@ -66,7 +67,7 @@ def norms(subject: Subject, start: Mapping[str, Tensor] | None) -> Norms:
     spectral = _or_nan(lambda: _spectral(net, shape, None))
     moved = (math.nan, math.nan) if start is None else _or_nan(lambda: _spectral(net, shape, start))
     path = _or_nan(lambda: (_log10(squared_path_norm(net, shape)), 0.0))
-    weights = {n: p.detach().double().cpu() for n, p in net.named_parameters() if p.requires_grad}
+    weights = {n: p.detach().double().cpu() for n, p in net.named_parameters()}
     distance = math.nan
     if start is not None:
         distance = _length({n: w - start[n].double().cpu() for n, w in weights.items() if n in start})
@@ -75,36 +76,45 @@ def norms(subject: Subject, start: Mapping[str, Tensor] | None) -> Norms:
     )  # fmt: skip
 
 
-def judge(value: float, others: dict[str, float]) -> tuple[Verdict, Message]:
-    """``value`` and ``others``: mean stable rank of the network and, by role, of its controls."""
+def judge(value: float, others: dict[str, float], *, own: bool = True) -> tuple[Verdict, Message]:
+    """``value`` and ``others``: mean stable rank of the network and, by role, of its controls.
+
+    ``own``: whether the control at initialisation is the network's own start.
+    """
     for role in ("init", "shuffled"):
         other = others.get(role)
-        if other is not None and _alike(value, other):
+        if other is not None and _alike(value, other, own or role == "shuffled"):
             ids = {"init": "TL111.as_init", "shuffled": "TL111.as_shuffled"}
             texts = {
-                "init": "stable rank {value:.3g} on average, no other than before training ({other:.3g})",
+                "init": "stable rank {value:.3g} on average, not told apart from initialisation ({other:.3g})",
                 "shuffled": "stable rank {value:.3g} on average, no other than after training on shuffled labels "
                 "({other:.3g})",
             }
             return Verdict.INCONCLUSIVE, Message(ids[role], texts[role], value=value, other=other)
     if (init := others.get("init")) is None:
         return Verdict.DESCRIPTIVE, Message("TL111.alone", "stable rank {value:.3g} on average", value=value)
-    text = "stable rank {value:.3g} on average, {init:.3g} before training"
+    text = "stable rank {value:.3g} on average, {init:.3g} at initialisation"
     return Verdict.DESCRIPTIVE, Message("TL111.reason", text, value=value, init=init)
 
 
-def read(value: float, init: float | None, complexity: tuple[float, float]) -> Message:
+def read(value: float, init: float | None, complexity: tuple[float, float], *, own: bool = True) -> Message:
     """``complexity``: log10 of the spectral complexity of the network and of its initial state, NaN where unknown."""
     text = "Over {value:.3g} directions each on average (stable rank). {training} {norms}"
     return Message(
-        "TL111.reading", text, value=value, training=_training(value, init), norms=_complexity(*complexity)
+        "TL111.reading", text, value=value, training=_training(value, init, own), norms=_complexity(*complexity)
     )  # fmt: skip
 
 
-def _training(value: float, init: float | None) -> Message:
+def _training(value: float, init: float | None, own: bool) -> Message:
     if init is None:
         return Message("TL111.no_init", "Nothing to compare it with: the network before training is not known.")
-    if _alike(value, init):
+    if not own:
+        text = (
+            "At a default initialisation, not its own, it is {init:.3g}: another random draw, so small differences "
+            "say nothing about training."
+        )
+        return Message("TL111.default", text, init=init)
+    if _alike(value, init, own):
         return Message("TL111.same", "Before training it is the same, so it says nothing about what was learnt.")
     if value < init:
         text = "Training concentrated them: it is {init:.3g} before; compare networks of one shape only."
@@ -121,7 +131,7 @@ def _complexity(value: float, init: float) -> Message:
     if math.isnan(init):
         return Message("TL111.complexity", text, value=value)
     text = (
-        "The spectral complexity is 10^{value:.1f}, 10^{init:.1f} before training, without the constants of its "
+        "The spectral complexity is 10^{value:.1f}, 10^{init:.1f} at initialisation, without the constants of its "
         "bound: a measure, no bound."
     )
     return Message("TL111.complexity.init", text, value=value, init=init)
@@ -154,13 +164,14 @@ def probe_norms(subject: Subject, *, rng: torch.Generator) -> Result:
 
     beside = controls(subject, measure)
     others = {str(c.role): c.estimate.value for c in beside}
-    verdict, reason = judge(found.rank, others)
+    own = initial is not None and initial.own
+    verdict, reason = judge(found.rank, others, own=own)
     named = [(Message("TL111.network", "trained"), "network", found)]
     named += [(c.name, c.role, m) for c, m in zip(beside, measured, strict=True)]
     before = measured[0].complexity if "init" in others else math.nan
     return Result(
         estimate=Estimate(value=found.rank, uncertainty=Exact()), kind=Kind.INDICATOR, verdict=verdict, reason=reason,
-        reading=read(found.rank, others.get("init"), (found.complexity, before)), assumptions=_assumptions(),
+        reading=read(found.rank, others.get("init"), (found.complexity, before), own=own), assumptions=_assumptions(),
         controls=beside, references=REFERENCES, payload=(_curve(named), _table(named)),
         settings={"matrices": len(found.ranks)},
     )  # fmt: skip
@@ -234,5 +245,5 @@ def _log10(value: float) -> float:
     return math.log10(value) if value > 0 else -math.inf
 
 
-def _alike(a: float, b: float) -> bool:
-    return abs(a - b) <= ALIKE * max(abs(a), abs(b))
+def _alike(a: float, b: float, own: bool) -> bool:
+    return abs(a - b) <= (ALIKE if own else OTHER_START) * max(abs(a), abs(b))

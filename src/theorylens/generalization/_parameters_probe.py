@@ -34,7 +34,8 @@ from ._effective_parameters import evidence_precision, ggn_eigenvalues
 LIMIT = 150  # training rows
 SIZE = 1000  # rows x outputs: the eigenvalues of a matrix of that size take about half a second
 FEWEST = 10  # rows: with fewer the number says how many rows there were
-ALIKE = 1e-3  # relative: closer numbers of two networks are one number, up to rounding in single precision
+ALIKE = 0.01  # relative: closer numbers of two networks are printed alike
+OTHER_START = 0.5  # relative, against an initialisation that is not its own: two random draws differ by up to a third
 SPAN, POINTS = 3.0, 25  # the curve goes so many powers of ten to both sides of the precision
 REFERENCES = (
     "MacKay (1992). Bayesian interpolation. Neural Computation 4:415-447.",
@@ -45,13 +46,15 @@ REFERENCES = (
 )
 
 
-def judge(value: float, rows: int, parameters: int, others: dict[str, float]) -> tuple[Verdict, Message]:
-    """``others``: the number of each control, by role."""
+def judge(
+    value: float, rows: int, parameters: int, others: dict[str, float], *, own: bool = True
+) -> tuple[Verdict, Message]:  # fmt: skip
+    """``others``: the number of each control, by role; ``own``: whether that at initialisation is the own start."""
     for role in ("init", "shuffled"):
         other = others.get(role)
-        if other is not None and _alike(value, other):
+        if other is not None and _alike(value, other, own or role == "shuffled"):
             texts = {
-                "init": "{value:.1f} effective parameters, no other than before training ({other:.1f})",
+                "init": "{value:.1f} effective parameters, not told apart from initialisation ({other:.1f})",
                 "shuffled": "{value:.1f} effective parameters, no other than after training on shuffled labels "
                 "({other:.1f})",
             }
@@ -61,20 +64,26 @@ def judge(value: float, rows: int, parameters: int, others: dict[str, float]) ->
     return Verdict.DESCRIPTIVE, Message("TL110.reason", text, value=value, parameters=parameters, rows=rows)
 
 
-def read(value: float, rows: int, parameters: int, init: float | None) -> Message:
+def read(value: float, rows: int, parameters: int, init: float | None, *, own: bool = True) -> Message:
     """The number, then what training did to it."""
     text = (
         "About {value:.1f} of {parameters:,}: so many directions do {rows} training examples determine more sharply "
         "than the size of the weights does."
     )
     first = Message("TL110.count", text, value=value, parameters=parameters, rows=rows)
-    return Message("TL110.reading", "{first} {beside}", first=first, beside=_beside(value, init))
+    return Message("TL110.reading", "{first} {beside}", first=first, beside=_beside(value, init, own))
 
 
-def _beside(value: float, init: float | None) -> Message:
+def _beside(value: float, init: float | None, own: bool) -> Message:
     if init is None:
         return Message("TL110.no_init", "Nothing to compare it with: the network before training is not known.")
-    if _alike(value, init):
+    if not own:
+        text = (
+            "A default initialisation, not its own, gives {init:.1f} at the same precision: another random draw, so "
+            "small differences say nothing about training."
+        )
+        return Message("TL110.default", text, init=init)
+    if _alike(value, init, own):
         text = "Before training it is the same, so it says nothing about what was learnt."
         return Message("TL110.same", text)
     if value < init:
@@ -90,8 +99,8 @@ def _beside(value: float, init: float | None) -> Message:
     return Message("TL110.more", text, init=init)
 
 
-def _alike(a: float, b: float) -> bool:
-    return abs(a - b) <= ALIKE * max(abs(a), abs(b))
+def _alike(a: float, b: float, own: bool) -> bool:
+    return abs(a - b) <= (ALIKE if own else OTHER_START) * max(abs(a), abs(b))
 
 
 def chosen_rows(subject: Subject, outputs: int) -> Tensor:
@@ -117,9 +126,12 @@ def curvature_levels(subject: Subject, rows: Tensor) -> Tensor:
             text = "the training targets are met exactly, so their noise has no size to weigh the curvature with"
             raise UnsuitableError(Message("TL110.no_noise", text))
         task = replace(task, loss=_SquaredError(variance))
-    elif task.kind != "classification" or not task.per_example:
-        text = "effective parameters need a loss per example of a classifier or a regression, the task is {kind}"
+    elif task.kind != "classification":
+        text = "effective parameters need a classifier or a regression, the task is {kind}"
         raise UnsuitableError(Message("TL110.task", text, kind=str(task.kind)))
+    elif not task.per_example:
+        text = "the loss gives one number for a whole batch; return one value per example"
+        raise UnsuitableError(Message("TL110.scalar", text))
     try:
         return ggn_eigenvalues(subject.net, Split(batch), task)
     except RefusedError as error:
@@ -179,12 +191,14 @@ def probe_effective_parameters(subject: Subject, *, rng: torch.Generator) -> Res
     found = Estimate(value=effective_dimension(levels, precision), uncertainty=Exact())
     beside = controls(subject, measure)
     others = {str(c.role): c.estimate.value for c in beside}
-    verdict, reason = judge(found.value, len(rows), parameters, others)
+    start = subject.initial()
+    own = start is not None and start.own
+    verdict, reason = judge(found.value, len(rows), parameters, others, own=own)
     named = [(Message("TL110.network", "trained"), "network", levels)]
     named += [(c.name, c.role, s) for c, s in zip(beside, spectra, strict=True)]
     return Result(
         estimate=found, kind=Kind.INDICATOR, verdict=verdict, reason=reason,
-        reading=read(found.value, len(rows), parameters, others.get("init")),
+        reading=read(found.value, len(rows), parameters, others.get("init"), own=own),
         assumptions=_assumptions(len(rows), len(subject.split("train"))), controls=beside, references=REFERENCES,
         payload=(_curve(named, precision), _spectrum(named, precision), _table(named, precision)),
         settings={"rows": len(rows), "precision": precision, "parameters": parameters},
