@@ -20,7 +20,7 @@ SEGMENT = 0.05  # share of the record that the shortest phase must hold
 SHORTEST = 3  # records in a phase
 EFFECT = 0.02  # root mean square of what a change explains: 2 % of the loss; smaller ones are no phase
 LOOSE = 3  # breaks allowed for when the noise is estimated: six cost twice the time and found no more
-PER_BREAK = 8  # records for each of them: short records cannot afford all
+PER_BREAK = 25  # records for each of them: with fewer, taking breaks out takes the correlation out too
 CALIBRATION = 40  # simulated records from which the bias and error of that correlation are taken
 CAUTION = 2.0  # standard errors by which the correlation is drawn too high: at 1, 9 % false changes at 0.9
 ROUNDING = 1e-7  # misfit below which a law fits to rounding
@@ -38,7 +38,7 @@ class BreakSearch:
         after = np.arange(n)[:, None] >= self.candidates[None]
         # Jump and kink of each candidate, shape (n, 2, candidates).
         self.pairs = np.stack([after, np.where(after, x[:, None] - x[self.candidates][None], 0.0)], axis=1)
-        self.loose = min(LOOSE, n // PER_BREAK - 1)
+        self.loose = min(LOOSE, max(0, n // PER_BREAK - 1))
         self._reduced: tuple[Floats, Floats, Floats] | None = None
         self.places: list[int] = []
         self.p_values: list[float] = []
@@ -110,7 +110,7 @@ class BreakSearch:
     def statistic(self, series: Floats, design: Floats, allowed: NDArray[np.bool_]) -> tuple[float, int]:
         """Largest gain of a further break in whitened data over the noise, and its place; all is estimated anew."""
         noise = self.rough(series, design)
-        rho = _correlation(noise)
+        rho = max(0.0, _correlation(noise))
         white = span(_whitened(design, rho))
         left = _whitened(series, rho)
         left = left - white @ (white.T @ left)
@@ -150,13 +150,13 @@ class _Noise:
         self.correlation, error = self._undone(search, design, seen)
         # Upwards by its error: a correlation that is taken too low finds changes in noise.
         self.drawn = min(HIGHEST, self.correlation + CAUTION * error)
-        self.scale = _envelope(_whitened(left, seen))
+        self.scale = _envelope(_whitened(left, max(0.0, seen)))
 
     def _undone(self, search: BreakSearch, design: Floats, seen: float) -> tuple[float, float]:
         """The correlation whose estimates average to the one seen, and the error of an estimate."""
         shocks = self.rng.standard_normal((CALIBRATION, self.n))
-        rho = seen
-        for _ in range(3):
+        rho = max(0.0, seen)
+        for _ in range(4):
             found = [_correlation(search.rough(_filtered(each, rho), design)) for each in shocks]
             rho = min(HIGHEST, max(0.0, rho + seen - float(np.mean(found))))
         return rho, float(np.std(found))
@@ -187,8 +187,9 @@ def _gains(left: Floats, jumps: Floats, kinks: Floats) -> tuple[Floats, NDArray[
 
 
 def _correlation(left: Floats) -> float:
+    """Of each residual with the next; it may be negative, because fitting takes correlation out."""
     total = float(left[:-1] @ left[:-1])
-    return min(HIGHEST, max(0.0, float(left[1:] @ left[:-1]) / total)) if total > 0 else 0.0
+    return min(HIGHEST, max(-HIGHEST, float(left[1:] @ left[:-1]) / total)) if total > 0 else 0.0
 
 
 def _whitened(columns: Floats, rho: float) -> Floats:
