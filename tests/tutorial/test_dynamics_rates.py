@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from theorylens.dynamics import Problem, convergence_bound, observed_rate
+from theorylens.dynamics import Problem, State, convergence_bound, convergence_diagnostic, observed_rate
 
 
 def test_nonconvex_rate_is_not_violated_by_the_square_root_of_one_plus_x_squared(golden):
@@ -89,3 +89,19 @@ def test_the_gradient_norm_of_sgd_and_of_gradient_descent_are_not_the_same_quant
     assert "|∇f|²" in sgd[0].quantity
     assert gd[0].value / gd[1].value == pytest.approx(10)
     assert np.sqrt(sgd[0].value / sgd[1].value) == pytest.approx(math.sqrt(10), rel=1e-3)
+
+
+def test_convergence_is_not_an_absolute_threshold_on_the_gradient():
+    """There: converged when |g| < 1e-6, which noise never allows and a plateau does."""
+    rng = np.random.default_rng(0)
+    t = np.arange(400)
+    noisy = 1.0 + 0.01 * rng.standard_normal(400)  # at rest, with gradients of order one
+    products = -0.2 + rng.standard_normal(2000)
+    assert convergence_diagnostic(noisy, products=products).state is State.OSCILLATING
+    plateau = np.exp(-1e-7 * t)  # gradients below any threshold, and still descending
+    assert convergence_diagnostic(plateau).state is State.DESCENDING
+
+
+def test_a_record_of_one_loss_has_no_convergence_to_speak_of():
+    with pytest.raises(ValueError, match="needed are 8 records in the last half"):
+        convergence_diagnostic([1.0])
