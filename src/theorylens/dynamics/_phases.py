@@ -122,8 +122,8 @@ def _assumptions(found: ChangePoints, n: int) -> tuple[Assumption, ...]:
         status=Status.MET if n >= MANY and found.correlation <= CORRELATED else Status.UNCHECKED,
         evidence=Message(
             "TL603.assume.enough.evidence",
-            "{n} records, correlation {correlation:.2f} from one to the next; in simulation at most 5 % of records "
-            "without a change show one, 7 % at a correlation of 0.9",
+            "{n} records, correlation {correlation:.2f} from one to the next; in simulation 1 % of records without a "
+            "change show one under white noise, up to 7 % at a correlation of 0.9",
             n=n, correlation=found.correlation,
         ),
     )  # fmt: skip
