@@ -192,6 +192,16 @@ def test_pieces_are_those_of_a_fine_grid(name: str, seed: int) -> None:
     assert pieces.patterns >= pieces.pieces > 3
 
 
+def test_a_third_candidate_of_a_pool_may_win_between_two() -> None:
+    spread = nn.Linear(1, 4)
+    with torch.no_grad():
+        spread.weight.copy_(torch.tensor([[-2.0], [0.0], [2.0], [0.0]]))
+        spread.bias.copy_(torch.tensor([1.0, 0.6, -1.0, -5.0]))
+    net = nn.Sequential(spread, nn.Unflatten(1, (1, 2, 2)), nn.MaxPool2d(2), nn.Flatten())
+    found = linear_pieces(net, torch.zeros(1, 1), torch.ones(1, 1))[0]
+    assert found.bends.tolist() == pytest.approx([0.2, 0.8], rel=1e-6)
+
+
 def test_the_output_is_straight_between_bends_and_bends_there() -> None:
     net = seeded(NETS["deep"][0], 3)
     a, b = torch.randn(2, 1, 3, generator=rng(5), dtype=torch.float64)

@@ -168,12 +168,11 @@ def test_what_shares_nothing_is_refused(call, message: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [300, 1000])
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
-def test_the_interval_of_ksg_covers_the_information_of_gaussians(n: int, rho: float) -> None:
+def test_the_interval_of_ksg_covers_the_information_of_gaussians(rho: float) -> None:
     truth = gaussian_mutual_information(correlated(rho))
-    runs = 500 if n == 300 else 150
-    covered = np.mean([(e := ksg(*pair(n, rho, 50_000 + s))).lower <= truth <= e.upper for s in range(runs)])
+    found = [ksg(*pair(300, rho, 50_000 + s)) for s in range(300)]
+    covered = np.mean([e.lower <= truth <= e.upper for e in found])
     assert 0.88 < covered < 0.99  # the small bias at rho = .9 costs two or three per cent
 
 
@@ -183,5 +182,5 @@ def test_the_interval_of_ross_covers_the_information_of_two_classes() -> None:
     grid = torch.linspace(-8, 9, 20_001, dtype=torch.float64)
     p = torch.stack([(-((grid - m) ** 2) / 2).exp() for m in (0.0, 1.5)]) / math.sqrt(2 * math.pi)
     truth = float(torch.trapezoid((p * (p / p.mean(0)).clamp(min=1e-300).log()).mean(0), grid))
-    found = [ross(normal(400, seed=s) + 1.5 * labels, labels) for s in range(400)]
+    found = [ross(normal(400, seed=s) + 1.5 * labels, labels) for s in range(300)]
     assert 0.9 < np.mean([e.lower <= truth <= e.upper for e in found]) < 0.99

@@ -121,6 +121,12 @@ def test_a_simplex_is_collapsed_in_every_mark() -> None:
     assert neural_collapse(means[y], y).duality is None
 
 
+def test_large_and_small_classes_count_the_same() -> None:
+    y = torch.repeat_interleave(torch.arange(3), torch.tensor([10, 20, 70]))
+    found = neural_collapse(simplex(3)[y] + 1e-5 * normal(100, 3), y, simplex(3))
+    assert max(found.norms, found.angles, found.duality or 0.0) < 1e-4
+
+
 def test_random_features_are_not_collapsed_and_a_wrong_layer_disagrees() -> None:
     y = torch.arange(400) % 4
     x = normal(400, 8)
