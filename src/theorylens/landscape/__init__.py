@@ -7,6 +7,7 @@ never moved: the loss elsewhere is that of a copy.
 
 from theorylens.numerics.random_matrix import goe_all_positive, goe_exponent, marchenko_pastur_edges
 
+from ._average_probe import probe_averaged_checkpoints
 from ._averaging import average_weights, averaged_model, averaging, update_statistics
 from ._blocks import LayerCurvature, TraceSplit, layer_curvature, trace_split
 from ._critical import probe_critical_point
@@ -44,27 +45,29 @@ from ._spectrum_probe import probe_spectral_density
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
 from ._trace import hessian_trace, probe_trace, trace
+from ._tracking import SharpnessTracker
 from ._worst_case import WorstCase, keskar_sharpness, worst_case_sharpness
 
 PROBES = (
     probe_eigenvalues, probe_trace, probe_critical_point, probe_spectral_density, probe_expected_sharpness,
-    probe_linear_path,
+    probe_linear_path, probe_averaged_checkpoints,
 )  # fmt: skip
 
 __all__ = [
     "ASAM", "PROBES", "SAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove", "CurvatureSummary",
     "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun", "GaussNewton", "Invariance",
     "LayerCurvature", "NegativeCurvature", "NewtonEvent", "Path", "Perturbation", "PerturbedGD", "Place", "Rescaling",
-    "SaddleFreeNewton", "SecondOrderTest", "Slice", "SpectralDensity", "StepRule", "StrictSaddle", "Surface",
-    "Thresholds", "TraceSplit", "WorstCase", "adam_stability_limit", "average_weights", "averaged_model", "averaging",
-    "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_summary", "downward_direction",
-    "eigenvalues", "empirical_fisher", "escape_direction", "escape_time", "expected_sharpness", "fisher_rao_norm",
-    "flow_escape_time", "gauss_newton", "gauss_newton_trace", "gd_escape_steps", "goe_all_positive", "goe_exponent",
-    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
-    "keskar_sharpness", "layer_curvature", "linear_path", "loss_slice", "loss_surface", "m_sharpness",
-    "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity",
-    "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds", "probe_critical_point", "probe_eigenvalues",
-    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
-    "rescaled", "second_order_test", "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule",
-    "strict_saddle", "trace", "trace_split", "update_statistics", "worst_case_sharpness",
+    "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker", "Slice", "SpectralDensity", "StepRule", "StrictSaddle",
+    "Surface", "Thresholds", "TraceSplit", "WorstCase", "adam_stability_limit", "average_weights", "averaged_model",
+    "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_summary",
+    "downward_direction", "eigenvalues", "empirical_fisher", "escape_direction", "escape_time", "expected_sharpness",
+    "fisher_rao_norm", "flow_escape_time", "gauss_newton", "gauss_newton_trace", "gd_escape_steps", "goe_all_positive",
+    "goe_exponent", "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary",
+    "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path", "loss_slice", "loss_surface",
+    "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
+    "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds",
+    "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness",
+    "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction", "rescaled", "second_order_test",
+    "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule", "strict_saddle", "trace",
+    "trace_split", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from theorylens.core import Split, call_first, global_randomness_kept
 from theorylens.numerics.counting import count
-from theorylens.numerics.memory import rows, to_device
+from theorylens.numerics.memory import Batch, rows, to_device
 
 Forward = Callable[[nn.Module, Any], Any]
 
@@ -87,7 +87,9 @@ def averaging(average: AveragedModel, *, start: int = 0, every: int = 1) -> Call
     return add
 
 
-def update_statistics(model: nn.Module, data: Any, *, batch_size: int = 256, forward: Forward = call_first) -> int:
+def update_statistics(
+    model: nn.Module, data: Any, *, batch_size: int = 256, limit: int | None = None, forward: Forward = call_first
+) -> int:
     """Take the running statistics of all batch normalisation of ``model`` anew from ``data``; returns how many.
 
     Each statistic becomes the mean over batches of the batch's own, weighted by its examples, which is what averaged
@@ -95,6 +97,8 @@ def update_statistics(model: nn.Module, data: Any, *, batch_size: int = 256, for
 
     Parameters
     ----------
+    limit
+        Rows to use at most, chosen by content; all when None.
     forward
         ``forward(model, batch)``, by default for batches (inputs, targets).
     """
@@ -112,7 +116,7 @@ def update_statistics(model: nn.Module, data: Any, *, batch_size: int = 256, for
                 norm.reset_running_stats()
                 norm.train()
             seen = 0
-            for batch in split.batches(_without_single(len(split), batch_size)):
+            for batch in _batches(split, batch_size, limit):
                 n = rows(batch)
                 seen += n
                 for norm in norms:
@@ -125,6 +129,12 @@ def update_statistics(model: nn.Module, data: Any, *, batch_size: int = 256, for
         for module, mode in modes.items():
             module.training = mode
     return len(norms)
+
+
+def _batches(split: Split, size: int, limit: int | None) -> Iterable[Batch]:
+    if limit is None or limit >= len(split):
+        return split.batches(_without_single(len(split), size))
+    return (split.take(index) for index in torch.split(split.subset(limit), _without_single(limit, size)))
 
 
 def _without_single(n: int, size: int) -> int:

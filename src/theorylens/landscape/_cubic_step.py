@@ -138,12 +138,12 @@ class CubicModel:
 
 
 def krylov(
-    operator: Operator, start: Tensor, size: int, generator: torch.Generator
+    operator: Operator, start: Tensor, size: int, generator: torch.Generator, *, second: bool = True
 ) -> tuple[Float[Tensor, "k p"], Float[Tensor, "k p"]]:
     """An orthonormal basis of at most ``size`` vectors, as rows, and their images under ``operator``.
 
     Half of it is the Krylov space of ``start`` (less if that is closed or ``start`` is zero), the rest that of a random
-    vector in its complement.
+    vector in its complement; without ``second`` it is all the Krylov space of ``start``, as far as that goes.
     """
     size = min(size, operator.size)
     eps = torch.finfo(operator.dtype).eps
@@ -161,7 +161,9 @@ def krylov(
     nxt = complement(start.to(operator.device, operator.dtype))
     random_part = False
     while len(basis) < size:
-        if nxt is None or (not random_part and len(basis) >= (size + 1) // 2):
+        if nxt is None and basis and not second:
+            break
+        if nxt is None or (second and not random_part and len(basis) >= (size + 1) // 2):
             drawn = torch.randn(operator.size, generator=generator, device=generator.device)
             nxt, random_part = complement(drawn.to(operator.device, operator.dtype)), True
             if nxt is None:

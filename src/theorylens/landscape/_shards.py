@@ -7,6 +7,7 @@ Source   Foret et al. (2021), ICLR, section 4.1 (m-sharpness); Liang, Poggio, Ra
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -49,9 +50,10 @@ def m_sharpness(
         raise ValueError(f"m must be at least 1, got {m}")
     split, task = Split.of(data), loss if isinstance(loss, Task) else Task(loss=loss)
     order = torch.randperm(len(split), generator=rng_for(seed, "landscape.m_sharpness"))
+    whole = objective(model, split, task, batch_size=m)
     total = weight = 0.0
     for index in torch.split(order, m):
-        goal = objective(model, split.take(index), task, batch_size=m)
+        goal = replace(whole, batches=[split.take(index)])
         found = largest_rise(
             goal, radius=radius, scale=scale, starts=1, steps=steps,
             generator=rng_for(seed, "landscape.m_sharpness", int(index[0])),
