@@ -45,12 +45,12 @@ UNKNOWN = Estimate(value=0.05, uncertainty=Unknown(why=WHY))
         (number(0.095), "Partly"),
         (number(0.505), "Partly"),
         (number(0.8), "No"),
-        (UNKNOWN, "Partly"),
+        (UNKNOWN, "Undecided"),
     ],
 )
 def test_every_branch_of_the_linearised_judge(found, first):
     verdict, reason, reading = judge_linearised(found)
-    assert verdict is Verdict.DESCRIPTIVE
+    assert verdict is (Verdict.INCONCLUSIVE if found is UNKNOWN else Verdict.DESCRIPTIVE)
     assert reading.render().startswith(first)
     assert reason.render()
 
@@ -58,8 +58,8 @@ def test_every_branch_of_the_linearised_judge(found, first):
 @pytest.mark.parametrize(
     ("found", "wrong", "network", "verdict", "first"),
     [
-        (number(1.2), 0.5, 0.1, Verdict.INCONCLUSIVE, "No: kernel regression"),
-        (UNKNOWN, 0.5, 0.1, Verdict.INCONCLUSIVE, "No: kernel regression"),
+        (number(1.2), 0.5, 0.1, Verdict.INCONCLUSIVE, "No better than chance"),
+        (UNKNOWN, 0.5, 0.1, Verdict.INCONCLUSIVE, "Undecided: kernel regression"),
         (number(0.3), None, None, Verdict.DESCRIPTIVE, "70 % of the targets' variance"),
         (number(0.3), 0.2, None, Verdict.DESCRIPTIVE, "20 % wrong on rows it did not see, from 50 rows"),
         (number(0.3), 0.2, 0.1, Verdict.DESCRIPTIVE, "20 % wrong on rows it did not see"),

@@ -110,6 +110,8 @@ def test_networks_as_people_write_them(make, x):
     assert float((lin(x) - now(x)).detach().norm()) < 0.05 * float(change.norm())
     with torch.no_grad():
         assert not lin(x).requires_grad
+        name = "x" if make is Attention else "input"
+        assert torch.equal(lin(**{name: x}), lin(x))
     lin.train()
     assert not lin.network.training
 

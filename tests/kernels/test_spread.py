@@ -88,8 +88,6 @@ def test_the_interval_covers(width):
 
 def test_the_probe_is_the_spread_of_networks_drawn_anew(digits):
     result = probe_kernel_spread(digits, seed=4)
-    again = probe_kernel_spread(digits, seed=4)
-    assert result.estimate == again.estimate
     assert 0.05 < result.estimate.value < 2
     assert result.plan == 16
     assert probe_kernel_spread(digits, seed=5).estimate.value != result.estimate.value

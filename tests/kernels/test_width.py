@@ -46,7 +46,7 @@ def make(width, seed):
 def diagram(tmp_path_factory):
     x = rows(16, 4)
     return regime_diagram(
-        make, (x, torch.sin(2 * x[:, :1])), widths=(32, 128, 512), lrs=(1.0,), steps=60, seeds=(0, 1, 2), jobs=1,
+        make, (x, torch.sin(2 * x[:, :1])), widths=(32, 128, 512), lrs=(1.0,), steps=40, seeds=(0, 1), jobs=1,
         directory=tmp_path_factory.mktemp("widths"),
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from theorylens.results import (
     Result,
     Status,
     Table,
+    Unknown,
     Verdict,
 )
 
@@ -61,8 +62,12 @@ class Outputs:
 
 
 def judge(found: Estimate) -> tuple[Verdict, Message, Message]:
-    """Words for the gap between network and linearisation, in units of how far training moved the outputs."""
+    """Words for the gap between network and linearisation, in units of how far training moved them."""
     value = found.value
+    if isinstance(found.uncertainty, Unknown):
+        reason = Message("TL404.few", "too few rows to tell")
+        text = "Undecided: the linearisation misses the outputs by {value:.2g} of the way, on too few rows to tell."
+        return Verdict.INCONCLUSIVE, reason, Message("TL404.few_long", text, value=value)
     if found.upper < LINEAR:
         reason = Message("TL404.lazy", "lazy: the linearised network says the same")
         text = (

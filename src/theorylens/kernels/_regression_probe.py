@@ -58,11 +58,19 @@ def judge(
     found: Estimate, null: Estimate, wrong: float | None, network: float | None, examples: int, n: int
 ) -> tuple[Verdict, Message, Message]:
     """Words for the unexplained share; ``wrong`` and ``network`` are error rates of the regression and the network."""
-    if isinstance(found.uncertainty, Unknown) or found.upper >= null.lower:
-        reason = Message("TL405.chance", "no better than on shuffled labels")
+    if isinstance(found.uncertainty, Unknown):
+        reason = Message("TL405.unknown", "too few rows to tell")
         text = (
-            "No: kernel regression with the kernel of the start leaves {value:.0%} of the targets' variance "
-            "unexplained on rows it did not see; with shuffled labels it leaves {null:.0%}."
+            "Undecided: kernel regression with the kernel of the start leaves {value:.0%} of the targets' variance "
+            "unexplained on rows it did not see, on too few rows to tell it from chance."
+        )
+        return Verdict.INCONCLUSIVE, reason, Message("TL405.unknown_long", text, value=found.value)
+    if found.upper >= null.lower:
+        reason = Message("TL405.chance", "not told apart from shuffled targets")
+        text = (
+            "No better than chance, as far as these rows tell: kernel regression with the kernel of the start leaves "
+            "{value:.0%} of the targets' variance unexplained on rows it did not see; with shuffled targets it leaves "
+            "{null:.0%}."
         )
         return Verdict.INCONCLUSIVE, reason, Message("TL405.chance_long", text, value=found.value, null=null.value)
     explained = 1 - found.value
