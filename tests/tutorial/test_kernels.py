@@ -279,7 +279,7 @@ def test_the_two_conventions_of_the_ridge_are_told_apart():
 
 def test_effective_dimensions_of_the_tutorials_example():
     """S4.3-2: right for the kernel the tutorial has, which is the covariance of one ReLU layer for unit vectors."""
-    x = np.random.RandomState(42).randn(100, 10)  # noqa: NPY002 - the tutorial's data
+    x = np.random.RandomState(42).randn(100, 10)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     K = wide_kernels(wide_network(1, weight_variance=1.0), x).nngp
     found = [effective_dimension(K, ridge) for ridge in (1e-3, 1e-2, 1e-1)]
