@@ -41,7 +41,7 @@ def test_each_setting_is_read_off_its_own_measurement(found, data):
     assert found.noise_scale.value == pytest.approx(noise.value, rel=1e-6)
     assert found.batch_size == min(300, 2 ** round(math.log2(noise.value)))
     tested = range_test(network(), data[0], "cross_entropy")
-    assert found.range.losses.tolist() == tested.losses.tolist()
+    assert found.range_test.losses.tolist() == tested.losses.tolist()
     limit = min(tested.lowest, tested.edge / 3) if tested.edge else tested.lowest
     ratio = (1 + noise.value / 32) / (1 + noise.value / found.batch_size)
     assert found.lr == pytest.approx(limit * ratio, rel=1e-6)

@@ -32,7 +32,7 @@ from theorylens.training import Optimisation
 from ._loss_gap import loss_gap
 
 ROWS = 512  # over which curvature and gradient noise are measured
-MARGIN = 3.0  # the rate stays this factor below the edge of divergence: the edge of one run moves by about as much
+MARGIN = 3.0  # the rate stays this factor below the edge: divergence begins before, by a factor 2 on a quadratic
 WARM = 0.05  # share of the steps spent warming up, when the rate exceeds what the start allows
 LARGEST = 4096  # examples in a batch
 COMMAND = "theorylens audit subject.py:make --only dynamics,bias,landscape"
@@ -50,7 +50,7 @@ class OptimisationAdvice:
         Over ``horizon`` steps.
     regularise
         Whether a gap was measured that regularisation could close; None when no trained network was given.
-    range, sharpness, noise_scale, gap
+    range_test, sharpness, noise_scale, gap
         The measurements: range test, largest Hessian eigenvalue and noise scale at ``model``, mean loss on validation
         less that on training of the trained network.
     recommendations
@@ -61,7 +61,7 @@ class OptimisationAdvice:
     batch_size: int | None
     schedule: Schedule
     regularise: bool | None
-    range: RangeTest
+    range_test: RangeTest
     sharpness: Estimate
     noise_scale: Estimate
     gap: Estimate | None
@@ -119,7 +119,7 @@ def recommend_optimisation(
     schedule, schedule_said = _schedule(horizon, lr, stable)
     said = [r for r in (lr_said, batch_said, schedule_said, _regularisation(gap)) if r is not None]
     return OptimisationAdvice(
-        lr=lr, batch_size=batch, schedule=schedule, regularise=None if gap is None else gap.lower > 0, range=tested,
+        lr=lr, batch_size=batch, schedule=schedule, regularise=None if gap is None else gap.lower > 0, range_test=tested,
         sharpness=sharpness, noise_scale=noise, gap=gap, recommendations=tuple(said),
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ def _rate(
     """A rate below the edge, moved to the recommended batch; with the rate that the start's curvature allows."""
     plain = optimisation.optimizer == "sgd"
     stable = max_stable_lr(sharpness.value, optimisation.momentum) if plain and sharpness.lower > 0 else None
-    if tested.lowest is None or tested.steepest is None:
+    if tested.lowest is None:
         return None, None, stable
     found = min(tested.lowest, math.inf if tested.edge is None else tested.edge / MARGIN)
     moved = _moved(found, optimisation, batch, noise)
