@@ -119,8 +119,8 @@ def recommend_optimisation(
     schedule, schedule_said = _schedule(horizon, lr, stable)
     said = [r for r in (lr_said, batch_said, schedule_said, _regularisation(gap)) if r is not None]
     return OptimisationAdvice(
-        lr=lr, batch_size=batch, schedule=schedule, regularise=None if gap is None else gap.lower > 0, range_test=tested,
-        sharpness=sharpness, noise_scale=noise, gap=gap, recommendations=tuple(said),
+        lr=lr, batch_size=batch, schedule=schedule, regularise=None if gap is None else gap.lower > 0,
+        range_test=tested, sharpness=sharpness, noise_scale=noise, gap=gap, recommendations=tuple(said),
     )  # fmt: skip
 
 
