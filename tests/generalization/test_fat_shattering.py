@@ -13,6 +13,8 @@ from theorylens.generalization import fat_shattered, fat_shattering, largest_sha
 def test_golden_value(golden):
     assert fat_shattering(1.0, 1.0, 0.5) == golden("G1.3-6")
     assert fat_shattered(np.eye(6)[:4], 1.0, 0.5).shattered  # orthonormal points attain it
+    assert not fat_shattered(np.eye(6)[:4], 1.0, 0.501).shattered
+    assert not fat_shattered(np.eye(6)[:5], 1.0, 0.5).shattered
 
 
 def test_scale_moves_the_answer_and_dimension_only_caps_it():

@@ -124,6 +124,14 @@ def test_spectral_complexity_by_hand_and_from_initialisation():
     assert spectral_complexity(net, (2,), start).complexity == pytest.approx(math.log10(20 * (2 / 4)), rel=1e-9)
 
 
+def test_a_convolution_counts_every_row_of_its_matrix():
+    torch.manual_seed(3)
+    conv = nn.Conv2d(2, 3, 3)  # without padding every row of the unrolled matrix is a whole filter
+    matrix = dense(conv, (2, 6, 5))
+    by_hand = math.log10(float(matrix.norm(dim=1).sum()))  # norm x (2,1)-norm / norm
+    assert spectral_complexity(nn.Sequential(conv), (2, 6, 5)).complexity == pytest.approx(by_hand, rel=1e-6)
+
+
 def test_the_output_moves_no_more_than_the_product_of_norms_allows():
     torch.manual_seed(2)
     net = nn.Sequential(

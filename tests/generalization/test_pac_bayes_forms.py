@@ -188,6 +188,10 @@ def test_both_branches_of_the_bernstein_form():
     grid = math.ceil(math.log(math.sqrt((math.e - 2) * 5000 / (4 * math.log(40)))) / math.log(1.15)) + 1
     root_term = 2.15 * math.sqrt((math.e - 2) * root.variance * (10 + math.log(grid / 0.025)) / 5000)
     assert root.bound == pytest.approx(0.2 + root_term, rel=1e-12)
+    assert root.variance == variance_bound(0.001, 10.0, 5000, 0.025)  # half of delta for each of the two events
+    nats = 10 + math.log(math.ceil(math.log(0.5 * math.sqrt(4999 / math.log(40) + 1) + 0.5) / math.log(1.15)) / 0.025)
+    by_hand = 0.001 + 2.15 * math.sqrt(0.001 * nats / 2 / 4999) + 2.3 * nats / 4999
+    assert root.variance == pytest.approx(by_hand, rel=1e-12)
     assert root.bound < pac_bayes_kl(0.2, 10.0, 5000, 0.05)  # what it is for
     assert pac_bayes_empirical_bernstein(0.2, 0.001, math.inf, 5000, 0.05).bound == 1.0
 
