@@ -154,6 +154,15 @@ def test_drawn_signs_agree_with_all_signs():
     assert again == found
 
 
+def test_the_radius_is_mcdiarmids():
+    """One sign moves the mean over T draws by at most 2 reach_i / (m T)."""
+    points = RNG.standard_normal((18, 2))
+    found = rademacher(L2Ball(points=points, radius=2.0), draws=100, generator=rng(), delta=0.1)
+    radius = math.sqrt(2 * math.log(2 / 0.1) * 4 * np.sum(points**2) / 100) / 18
+    assert found.upper - found.value == pytest.approx(radius, rel=1e-9)
+    assert found.value - found.lower == pytest.approx(radius, rel=1e-9)
+
+
 @pytest.mark.slow
 def test_the_interval_of_drawn_signs_covers():
     points = RNG.standard_normal((17, 2))

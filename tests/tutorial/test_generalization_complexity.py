@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 
-from theorylens.core import UnsuitableError
+from theorylens.core import Subject, UnsuitableError
 from theorylens.generalization import (
     FiniteClass,
     L2Ball,
@@ -15,7 +16,12 @@ from theorylens.generalization import (
     margin_bound,
     margin_gap,
     network_growth,
+    norm_margin_bound,
     piecewise_linear_growth,
+    probe_capacity,
+    probe_gap,
+    probe_test_error,
+    probe_weight_bits,
     rademacher,
     rademacher_bound,
     shatters,
@@ -106,6 +112,30 @@ def test_the_margin_bound_contains_the_margin_loss():
     for margin in (0.0, -1.0):
         with pytest.raises(ValueError, match="margin must be a finite number above 0"):
             margin_bound(margins, margin, 0.02, 0.05)
+
+
+def test_a_real_network_beside_all_its_bounds():
+    """Digits, even or odd: what counts weights or norms is true and vacuous, what counts untouched examples is not."""
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = torch.as_tensor(x[order] / 16, dtype=torch.float32), torch.as_tensor(y[order] % 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))
+    step = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(150):
+        step.zero_grad()
+        nn.functional.cross_entropy(net(x[:1000]), y[:1000]).backward()
+        step.step()
+    subject = Subject(model=net.eval(), loss="cross_entropy", train=(x[:1000], y[:1000]), test=(x[1000:], y[1000:]))
+    probes = (probe_test_error, probe_weight_bits, probe_capacity)
+    tested, counted, capacity = (p(subject).certificate.bound for p in probes)
+    normed = norm_margin_bound(net, x[:1000], y[:1000], 0.05)
+    error = float((net(x[1000:]).argmax(1) != y[1000:]).double().mean())
+    assert error <= tested < 0.2
+    assert counted == capacity == normed.bound == 1.0
+    assert normed.vacuous
+    assert -0.02 < probe_gap(subject).estimate.value < 0.1
 
 
 def test_a_tree_of_depth_k_is_not_limited_to_two_to_the_k():
