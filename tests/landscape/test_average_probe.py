@@ -99,7 +99,7 @@ def test_an_average_of_noisy_checkpoints_is_better():
     result = probe_averaged_checkpoints(subject)
     assert result.verdict is Verdict.HOLDS
     chosen = [s for s in sorted(subject.checkpoints) if s >= 95]
-    assert result.settings == {"checkpoints": len(chosen), "from_step": 100}
+    assert result.settings == {"checkpoints": len(chosen), "from_step": 100, "statistics_batch": 256}
     mean = average_weights(subject.checkpoints[s] for s in chosen)["weight"]
     x, y = subject.split("validation").take(range(100))
     truth = F.mse_loss(x @ mean.T, y) - F.mse_loss(x @ subject.checkpoints[190]["weight"].T, y)

@@ -36,6 +36,7 @@ LATE = 0.5  # checkpoints from this share of training on are averaged, and the l
 FEWEST = 2  # states an average needs to differ from the last
 MOST = 12  # checkpoints looked at
 ROWS = 2048  # training rows from which statistics of batch normalisation are taken anew
+BATCH = 256  # rows at a time for those: training-mode statistics depend on it, so it is fixed
 FEW_UNITS = 10  # independent units below which no interval is given: Student's t needs a mean close to normal
 REFERENCES = (
     "Izmailov, Podoprikhin, Garipov, Vetrov, Wilson (2018). Averaging weights leads to wider optima and better "
@@ -151,7 +152,7 @@ def probe_averaged_checkpoints(subject: Subject, *, rng: torch.Generator) -> Res
     model = copy.deepcopy(subject.net)
     model.load_state_dict(average_weights(states))
     renewed = update_statistics(
-        model, subject.split("train"), batch_size=subject.batch_size, limit=ROWS, forward=subject.judged.forward
+        model, subject.split("train"), batch_size=BATCH, limit=ROWS, forward=subject.judged.forward
     )
     averaged = _losses(replace(
         subject, model=model, init=None, checkpoints=None, history=None, recipe=None, outputs=None, shuffled=None
@@ -173,7 +174,7 @@ def probe_averaged_checkpoints(subject: Subject, *, rng: torch.Generator) -> Res
         assumptions=_assumptions(subject, renewed, chosen),
         references=REFERENCES,
         payload=(_curve(course, found), _table(found)),
-        settings={"checkpoints": len(chosen), "from_step": chosen[0]},
+        settings={"checkpoints": len(chosen), "from_step": chosen[0], "statistics_batch": BATCH},
     )
 
 
