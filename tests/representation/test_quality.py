@@ -311,3 +311,11 @@ def test_factors_that_are_none_are_refused(call, message: str) -> None:
 def test_few_rows_give_no_interval() -> None:
     assert isinstance(neural_collapse(TWO, WHICH).within.uncertainty, Unknown)
     assert math.isfinite(neural_collapse(TWO, WHICH).fisher)
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_variability_covers_its_mean() -> None:
+    y, means = torch.arange(300) % 4, 2 * normal(4, 6, seed=9)
+    found = [neural_collapse(means[y] + normal(300, 6, seed=s), y).within for s in range(400)]
+    mean = np.mean([e.value for e in found])
+    assert 0.91 < np.mean([e.lower <= mean <= e.upper for e in found]) < 0.98

@@ -56,7 +56,8 @@ def mle_dimension(points: Tensor, k: int = NEIGHBOURS, *, average: str = "harmon
 
     Returns
     -------
-    The dimension with a 95 % interval, of sampling only (89 to 97 % on flat tori of dimension 1 to 3).
+    The dimension with a 95 % interval, of sampling only: around the mean of the estimator it covers
+    94 to 97 % on flat tori of dimension 2 and 3, and 85 to 92 % on curves, where more than neighbours are correlated.
 
     Raises
     ------
