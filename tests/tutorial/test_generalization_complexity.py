@@ -133,7 +133,7 @@ def test_a_real_network_beside_all_its_bounds():
     normed = norm_margin_bound(net, x[:1000], y[:1000], 0.05)
     error = float((net(x[1000:]).argmax(1) != y[1000:]).double().mean())
     assert error <= tested < 0.2
-    assert counted == capacity == normed.bound == 1.0
+    assert min(counted, capacity, normed.bound) > 0.999
     assert normed.vacuous
     assert -0.02 < probe_gap(subject).estimate.value < 0.1
 
