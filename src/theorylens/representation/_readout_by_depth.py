@@ -25,6 +25,7 @@ from theorylens.results import (
     Wall,
 )
 
+from ._by_depth import class_numbers
 from ._depth import Depth, activations, depth
 from ._linear_probe import linear_probe
 
@@ -168,15 +169,8 @@ def _divide(subject: Subject, rows: int, rng: torch.Generator) -> Readout:
 
 def _labels(subject: Subject, role: str, limit: int) -> Tensor:
     """Whole-number classes of ``split(role).subset(limit)``."""
-    if subject.judged.kind == "classification":
-        outputs, targets = subject.predictions(role, limit=limit)
-        single = outputs.ndim == 1 or outputs.shape[1] == 1
-        if single and targets.numel() == len(targets):
-            return (targets.reshape(-1) > 0.5).long()
-        if targets.ndim == 1 and not targets.is_floating_point():
-            return targets.long()
     text = "the targets are not one class per example; a probe needs classes to read"
-    raise UnsuitableError(Message("TL202.no_classes", text))
+    return class_numbers(subject, role, limit, Message("TL202.no_classes", text))
 
 
 def _read(subject: Subject, seen: Depth, rows: int, split: Readout, labels: Tensor) -> list[Estimate]:
