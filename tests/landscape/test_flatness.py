@@ -120,8 +120,8 @@ def test_the_band_of_the_density_is_around_its_mean_and_it_integrates_to_one(dig
 
 def test_outliers_of_the_density_are_resolved_one_by_one(quadratic):
     rng = np.random.default_rng(0)
-    q = np.linalg.qr(rng.standard_normal((60, 60)))[0]
-    spectrum = np.concatenate([rng.uniform(0, 1, 57), [5.0, 6.0, 7.0]])
+    q = np.linalg.qr(rng.standard_normal((160, 160)))[0]
+    spectrum = np.concatenate([rng.uniform(0, 1, 157), [5.0, 6.0, 7.0]])
     found = spectral_density(*quadratic(q @ np.diag(spectrum) @ q.T), k=5)
     assert found.outliers == 3
     assert found.quadrature.known == pytest.approx([7, 6, 5], rel=1e-3)
@@ -130,8 +130,11 @@ def test_outliers_of_the_density_are_resolved_one_by_one(quadratic):
 
 
 def test_one_draw_has_no_interval_and_a_lost_network_no_spectrum(quadratic):
-    found = spectral_density(*quadratic([[1.0, 0.2], [0.2, 3.0]]), k=1, draws=1)
+    found = spectral_density(*quadratic(np.diag(np.arange(1.0, 41.0))), k=1, draws=1)
     assert isinstance(found.effective_rank.uncertainty, Unknown)
+    small = spectral_density(*quadratic([[1.0, 0.0], [0.0, 3.0]]), k=1, draws=1)  # decomposed
+    assert small.trace.value == pytest.approx(4, rel=1e-12)
+    assert small.effective_rank.value == pytest.approx(curvature_summary([1.0, 3.0]).effective_rank, rel=1e-12)
     with pytest.raises(ValueError, match="damping must be a positive number"):
         found.log_volume(0.0)
     with pytest.raises(RefusedError, match="the loss is nan"):
