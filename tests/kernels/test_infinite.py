@@ -169,6 +169,24 @@ def test_frozen_parameters_are_left_out_of_the_tangent_kernel():
     assert float((ntk(net, x, output="trace") - theory).norm() / theory.norm()) < 0.1
 
 
+def test_biases_count_in_both_kernels():
+    """Unit vector, relu, variances 2 and 0.1, input bias 0.2: S = 1.2 then 1.3; T = 1.2, then 1.3 + 1.2."""
+    found = wide_kernels(wide_network(1, bias_variance=0.1, input_bias_variance=0.2), pair(0.5))
+    assert found.nngp.diagonal().tolist() == pytest.approx([1.3, 1.3], rel=1e-12)
+    assert found.ntk.diagonal().tolist() == pytest.approx([2.5, 2.5], rel=1e-12)
+
+
+def test_the_kernel_of_biases_alone():
+    x = rows(6, 5)
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(5, 4096), nn.Tanh(), nn.Linear(4096, 1)).double().eval()
+    for layer in (net[0], net[2]):
+        layer.weight.requires_grad_(False)
+    theory = wide_kernels(read_wide_network(net), x).ntk
+    assert float((ntk(net, x, output="trace") - theory).norm() / theory.norm()) < 0.02
+    assert float(theory.min()) > 1  # the output bias alone gives 1
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="depth must be at least 1"):
         wide_network(0)
