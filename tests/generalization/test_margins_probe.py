@@ -33,7 +33,7 @@ def test_the_network_on_shuffled_labels_is_not_wider_than_its_control(subject):
     twin = dataclasses.replace(subject.shuffled, init=subject.init, shuffled=subject)
     result = probe_margins(twin)
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert result.reading.render().startswith("By no more than elsewhere")
+    assert result.reading.render().startswith("Not on a tenth of the training examples")
 
 
 def test_scale_and_order_do_not_matter():
@@ -72,6 +72,13 @@ def test_one_score_and_ignored_targets():
     assert result.settings["rows"] == 50
 
 
+def test_a_last_layer_that_starts_at_zero_is_a_control_with_margin_zero(subject):
+    start = {k: torch.zeros_like(v) if k.startswith("2.") else v for k, v in subject.init.items()}
+    result = probe_margins(dataclasses.replace(subject, init=start, shuffled=None))
+    assert {c.role: c.estimate.value for c in result.controls} == {"init": 0.0}
+    assert result.verdict is Verdict.DESCRIPTIVE
+
+
 def test_wrong_answers_break_the_assumption(subject):
     result = probe_margins(dataclasses.replace(subject, shuffled=None))
     wrong = result.settings["wrong"]
@@ -92,7 +99,8 @@ def test_soft_targets_have_no_margin():
     [
         (0.5, -1.0, 0.2, Verdict.DESCRIPTIVE, "wider than after training on shuffled labels (0.2)"),
         (0.2, -1.0, 0.2, Verdict.INCONCLUSIVE, "not wider than after training on shuffled labels"),
-        (-1.0, -1.0, None, Verdict.INCONCLUSIVE, "not wider than before training"),
+        (0.3, 0.3, None, Verdict.INCONCLUSIVE, "not wider than before training"),
+        (-0.1, -1.0, -2.0, Verdict.INCONCLUSIVE, "no margin to speak of"),
         (0.5, -1.0, None, Verdict.DESCRIPTIVE, "but not how wide"),
         (0.5, None, None, Verdict.DESCRIPTIVE, "but not how wide"),
     ],

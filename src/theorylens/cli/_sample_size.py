@@ -93,16 +93,14 @@ def _load(target: str) -> Subject:
 def _classes(subject: Subject) -> list[dict[str, Any]]:
     """The sizes that can be read off a network: every bit of its weights, and what its architecture may shatter."""
     from theorylens.core import UnsuitableError
-    from theorylens.generalization import vc_dimension, weight_bits
-    from theorylens.generalization._capacity_probe import looked_at
+    from theorylens.generalization import architecture_dimension, weight_bits
 
     bits = weight_bits(subject.net)
     if not subject.has("train"):
         remark(f"{bits} bits of weights; the VC dimension is read off with training examples, which are not given")
         return [{"bits": float(bits)}]
     try:
-        inputs, _ = looked_at(subject)
-        found = vc_dimension(subject.net, *inputs)
+        found = architecture_dimension(subject)
     except UnsuitableError as error:
         remark(f"{bits} bits of weights; no VC dimension: {error}")
         return [{"bits": float(bits)}]

@@ -5,6 +5,7 @@ from the training examples alone, `pac_bayes_kl` from a posterior. `samples` dec
 
 Names are loaded when they are first used (PEP 562): bounds that are functions of numbers need no torch, and
 ``theorylens sample-size`` must start without it. A new name goes into three lists: imports, `_HOMES`, ``__all__``.
+Over 300 lines because it lists every name of the chapter three times; there is nothing else in it.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
         squared_calibration_error,
     )
     from ._calibration_probe import probe_calibration
-    from ._capacity_probe import probe_capacity
+    from ._capacity_probe import architecture_dimension, probe_capacity
     from ._certify import Certified, certify
+    from ._code_length import code_length
+    from ._compressed import Compressed, certify_compressed
     from ._conformal import conformal_sets, conformal_threshold
     from ._conformal_probe import probe_conformal
     from ._covering import (
@@ -123,6 +126,7 @@ if TYPE_CHECKING:
     )
     from ._selective import Selective, selective_error
     from ._shattering import Fitted, Halfspaces, ShatteredSet, Shattering, find_shattered, shatters, vc_of_labellings
+    from ._subspace import Subspace
     from ._suprema import FiniteClass, FunctionClass, KernelBall, L1Ball, L2Ball, Stumps, massart
     from ._temperature import temperature
     from ._test_error import probe_test_error
@@ -258,7 +262,6 @@ _HOMES = {
         "shatters",
         "vc_of_labellings",
     ),
-    "._capacity_probe": ("probe_capacity",),
     "._margins_probe": ("normalised_margins", "probe_margins"),
     "._paired": (
         "Paired",
@@ -280,6 +283,13 @@ _HOMES = {
     "._local_complexity": ("LocalKernelBall", "fixed_point"),
     "._learning_facts": ("PerceptronRun", "no_free_lunch", "perceptron", "progressive_validation"),
     "._norm_margin": ("NormMarginBound", "golowich", "norm_margin_bound"),
+    "._compressed": (
+        "Compressed",
+        "certify_compressed",
+    ),
+    "._code_length": ("code_length",),
+    "._subspace": ("Subspace",),
+    "._capacity_probe": ("architecture_dimension", "probe_capacity"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -298,28 +308,29 @@ _PROBES = (
 )
 
 __all__ = [
-    "PROBES", "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified",
+    "PROBES", "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified", "Compressed",
     "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "FatShattering",
     "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "Halfspaces", "HoldoutBound",
     "KernelBall", "L1Ball", "L2Ball", "LearningCoefficient", "LearntPrior", "LocalKernelBall", "MarginBound",
     "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun",
     "PosteriorTraining", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize", "Searched", "Selective",
-    "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "VcBound", "VcDimension", "VoteDecomposition",
-    "affordable_bits", "answers", "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering",
-    "ball_packing", "benign_overfitting", "bennett", "bernstein", "best_trade_off", "bias_variance",
-    "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_relative", "chernoff_kl",
-    "clopper_pearson", "clopper_pearson_interval", "confidence_sequence", "conformal_sets", "conformal_threshold",
-    "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley",
-    "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
-    "empirical_cover", "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering",
-    "feature_rank", "find_shattered", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
-    "ggn_eigenvalues", "gibbs_risk", "golowich", "growth_gap", "hoeffding", "holdout_bound", "holdout_size",
-    "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent", "least_squares_risk",
-    "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss",
-    "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm",
-    "mixture_radius", "multivariate_gaussian_kl", "network_growth", "no_free_lunch", "norm_margin_bound",
-    "normalised_margins", "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature",
-    "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace", "VcBound", "VcDimension",
+    "VoteDecomposition", "affordable_bits", "answers", "architecture_dimension", "attainable_delta", "attainable_error",
+    "azuma", "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett", "bernstein",
+    "best_trade_off", "bias_variance", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
+    "certify_compressed", "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval",
+    "code_length", "confidence_sequence", "conformal_sets", "conformal_threshold", "covariance_eigenvalues",
+    "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters",
+    "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
+    "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering", "feature_rank",
+    "find_shattered", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures", "ggn_eigenvalues",
+    "gibbs_risk", "golowich", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl",
+    "kl_inverse", "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering",
+    "local_learning_coefficient", "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart",
+    "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm", "mixture_radius",
+    "multivariate_gaussian_kl", "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins",
+    "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni",
+    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
     "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "paired_comparison",
     "perceptron", "piecewise_linear_growth", "probe_abstention", "probe_calibration", "probe_capacity",
     "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms",

@@ -37,10 +37,10 @@ from theorylens.results import (
 
 from ._evidence import Evidence, drawn, error_controls, evidence, hashes, ledger, upward
 from ._finite_class import weight_bits
-from ._network_growth import NetworkGrowth, feature_rank, network_growth
+from ._network_growth import NetworkGrowth, feature_rank, network_growth, vc_dimension
 from ._sample_theorems import smallest_sample
 from ._test_error import DELTA
-from ._vc_dimension import largest_shattered
+from ._vc_dimension import VcDimension, largest_shattered
 from ._vc_gap import growth_gap
 
 SEEN = 512  # training examples whose last-layer features are looked at for the lower end
@@ -80,7 +80,7 @@ def probe_capacity(
     """
     del rng  # nothing is sampled
     found = _suitable(evidence(subject, "train"))
-    inputs, features = looked_at(subject)
+    inputs, features = _looked_at(subject)
     growth = network_growth(subject.net, *inputs)
     upper, share = largest_shattered(growth), delta / comparisons
     lower = 0 if features is None else feature_rank(features[0], bias=features[1])
@@ -113,6 +113,20 @@ def probe_capacity(
     )  # fmt: skip
 
 
+def architecture_dimension(subject: Subject) -> VcDimension:
+    """`vc_dimension` of a subject's network, called as its task calls it, with the features of its last layer.
+
+    Raises
+    ------
+    UnsuitableError
+        See `network_growth`; also for a network that is called with named arguments.
+    """
+    inputs, features = _looked_at(subject)
+    if features is None:
+        return vc_dimension(subject.net, *inputs)
+    return vc_dimension(subject.net, *inputs, features=features[0], bias=features[1])
+
+
 def _suitable(found: Evidence) -> Evidence:
     if not found.answers.binary or found.answers.classes is None:
         text = "capacity counts answers that are right or wrong; give a task of plain classification"
@@ -140,7 +154,7 @@ def _estimate(found: Evidence, growth: NetworkGrowth, delta: float, name: str) -
     return Estimate(value=_mean(found), uncertainty=interval, unit=name)
 
 
-def looked_at(subject: Subject) -> tuple[tuple[Any, ...], tuple[Tensor, bool] | None]:
+def _looked_at(subject: Subject) -> tuple[tuple[Any, ...], tuple[Tensor, bool] | None]:
     """What the network is called with, and what its last layer sees if that layer gives the outputs, with its bias."""
     split = subject.split("train")
     calls: list[tuple[Any, ...]] = []

@@ -69,6 +69,9 @@ def normalised_margins(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def judge(value: float, init: float | None, shuffled: float | None) -> tuple[Verdict, Message]:
     """A margin says something only beside that of a network that learned nothing but its labels by heart."""
+    if value <= 0:
+        text = "a tenth of the training examples or more are not answered rightly, so there is no margin to speak of"
+        return Verdict.INCONCLUSIVE, Message("TL106.wrong", text)
     if shuffled is not None and value <= shuffled:
         text = "not wider than after training on shuffled labels ({shuffled:.3g}), so margins explain nothing here"
         return Verdict.INCONCLUSIVE, Message("TL106.shuffled", text, shuffled=shuffled)
@@ -93,7 +96,7 @@ def probe_margins(subject: Subject, *, rng: torch.Generator) -> Result:
     del rng  # nothing is sampled
     found = {role: _measured(subject, role) for role in ("train", "test") if subject.has(role)}
     estimate = _estimate(found["train"])
-    beside = controls(subject, lambda other: _estimate(_measured(other, "train")))
+    beside = controls(subject, lambda other: _estimate(_compared(other)))
     value = {c.role: c.estimate.value for c in beside}
     verdict, reason = judge(estimate.value, value.get("init"), value.get("shuffled"))
     wrong = int((found["train"] <= 0).sum())
@@ -126,17 +129,25 @@ def _measured(subject: Subject, role: str) -> NDArray[np.float64]:
         raise UnsuitableError(Message("TL106.unsuitable", text, role=role, error=str(error))) from error
 
 
+def _compared(other: Subject) -> NDArray[np.float64]:
+    """Margins of a control; where its last layer starts at zero all answers tie, which is a margin of 0."""
+    outputs, targets = other.predictions("train")
+    if bool((outputs == 0).all()):
+        return np.zeros(int((targets != IGNORED).sum()))
+    return _measured(other, "train")
+
+
 def _estimate(found: NDArray[np.float64]) -> Estimate:
     return Estimate(value=float(np.quantile(found, LEVEL)), uncertainty=Exact())
 
 
 def _reading(verdict: Verdict, value: float, reason: Message) -> Message:
+    if value <= 0:
+        text = "Not on a tenth of the training examples or more, where the margin is {value:.3g} or less."
+        return Message("TL106.reading.behind", text, value=value)
     if verdict is Verdict.INCONCLUSIVE:
         text = "By no more than elsewhere: nine tenths of the training examples lead by {value:.3g} or more, {reason}."
         return Message("TL106.reading.none", text, value=value, reason=reason)
-    if value <= 0:
-        text = "It does not lead on a tenth of the training examples or more ({value:.3g} at that point): {reason}."
-        return Message("TL106.reading.behind", text, value=value, reason=reason)
     text = (
         "By {value:.3g} spreads of the outputs or more on nine tenths of the training examples: {reason}. Wide margins "
         "go with small gaps in many settings and guarantee nothing by themselves."
@@ -167,7 +178,7 @@ def _curve(subject: Subject, found: NDArray[np.float64], beside: tuple[Control, 
     for control in beside:
         other = others.get(control.role)
         if other is not None:
-            x = np.quantile(_measured(other, "train"), shares)
+            x = np.quantile(_compared(other), shares)
             lines.append(Line(x=x, y=shares, name=control.name, role=control.role))
     return Curve(
         label=Message("TL106.curve", "Share of the training examples whose margin is smaller; wrong answers below 0"),
