@@ -7,6 +7,7 @@ import pytest
 
 from theorylens.generalization import clopper_pearson
 
+THREE = ("--method", "test-set", "--method", "training-bits", "--method", "pac-bayes")
 SUBJECT = """
 import torch
 from torch import nn
@@ -62,7 +63,7 @@ def test_the_headline_comes_from_the_test_split(certify):
 
 
 def test_a_relative_stands_apart_from_this_network(certify):
-    found = json.loads(certify("--method", "all", "--draws", "5", "--json").out)
+    found = json.loads(certify(*THREE, "--draws", "5", "--json").out)
     assert {c["predictor"] for c in found["this_model"]} == {"this model"}
     (relative,) = found["relatives"]
     assert {relative["drawn"]["predictor"], relative["as_trained"]["predictor"]} == {"a retrained relative"}
@@ -81,7 +82,7 @@ def test_ways_tried_before_are_paid_for_and_the_same_way_once(certify):
 
 
 def test_the_table_names_whom_each_bound_is_about(certify):
-    lines = certify("--method", "all", "--draws", "3").out.splitlines()
+    lines = certify(*THREE, "--draws", "3").out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [
         "this network", "this network", "a relative, weights drawn at random", "the same relative, weights as trained",
     ]  # fmt: skip
@@ -89,7 +90,7 @@ def test_the_table_names_whom_each_bound_is_about(certify):
 
 
 def test_in_chinese(certify):
-    lines = certify("--method", "all", "--draws", "3", "--lang", "zh").out.splitlines()
+    lines = certify(*THREE, "--draws", "3", "--lang", "zh").out.splitlines()
     assert [line.split("\t")[0] for line in lines][2:] == [
         "一个重新训练的亲属，权重随机抽取",
         "同一亲属，权重为训练所得",
@@ -116,3 +117,12 @@ def test_wrong_usage_is_one_sentence(certify, arguments, said):
     result = certify(*arguments)
     assert said in result.err
     assert result.code == 2
+
+
+@pytest.mark.slow
+def test_all_methods_end_with_the_compressed_relative(certify):
+    found = json.loads(certify("--method", "all", "--draws", "3", "--json").out)
+    assert found["compressed"]["certificate"]["predictor"] == "a retrained relative"
+    assert found["compressed"]["bits"] > 16
+    lines = certify("--method", "all", "--draws", "3").out.splitlines()
+    assert lines[-1].startswith("a compressed relative\t")

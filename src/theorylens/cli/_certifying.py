@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from theorylens.generalization import Certified, LearntPrior, Relative
     from theorylens.results import Certificate, Message, Translate
 
-METHODS = ("test-set", "training-bits", "pac-bayes", "all")
+METHODS = ("test-set", "training-bits", "pac-bayes", "compression", "all")
 
 
 @click.command(short_help="Every certificate of a network, and of what its recipe can train.")
@@ -43,6 +43,7 @@ def certify(**given: Any) -> int:
     test-set       of this network, from test examples that were used for nothing: the headline
     training-bits  of this network, from the training examples alone: true and usually vacuous
     pac-bayes      of a relative that the recipe trains on part of the training examples
+    compression    of a relative near the initialisation, described in few bits, from the training examples alone
 
     Certificates of a relative stand apart: they are about another network. Every way tried on the same training
     examples is written down before its bound is computed, and paid for by the next.
@@ -66,7 +67,7 @@ def certify(**given: Any) -> int:
         click.echo(json.dumps(_plain(found), indent=1, ensure_ascii=False))
     else:
         _print(found, translator(given["lang"]))
-    return 0 if found.this_model or found.relatives else NOTHING_MEASURED
+    return 0 if found.this_model or found.relatives or found.compressed else NOTHING_MEASURED
 
 
 def _ways(given: dict[str, Any]) -> list[LearntPrior]:
@@ -112,10 +113,13 @@ def _print(found: Certified, translate: Translate) -> None:
     this = Message("certify.this", "this network")
     drawn = Message("certify.drawn", "a relative, weights drawn at random")
     prior = Message("certify.prior", "the same relative, weights as trained")
+    short = Message("certify.short", "a compressed relative")
     rows = [_row(this, r.certificate, translate) for r in found.this_model if r.certificate is not None]
     for relative in found.relatives:
         rows.append(_row(drawn, relative.gibbs, translate))
         rows.append(_row(prior, relative.holdout, translate))
+    if found.compressed is not None:
+        rows.append(_row(short, found.compressed.certificate, translate))
     if rows:
         show_table(headings, rows)
     for result in found.this_model:
@@ -123,6 +127,10 @@ def _print(found: Certified, translate: Translate) -> None:
             remark(result.reading.render(translate))
     for relative in found.relatives:
         remark(_told(relative).render(translate))
+    if (small := found.compressed) is not None:
+        text = "The compressed relative is described in {bits:,.0f} bits: {dimension} whole numbers between ±{largest}."
+        values = {"bits": small.bits, "dimension": small.dimension, "largest": small.largest}
+        remark(Message("certify.compressed", text, **values).render(translate))
     for name, reason in found.left_out.items():
         remark(f"{name}: {reason.render(translate)}")
 
@@ -178,5 +186,10 @@ def _plain(found: Certified) -> dict[str, Any]:
             }
             for r in found.relatives
         ],
+        "compressed": None if found.compressed is None else {
+            "certificate": of(found.compressed.certificate), "bits": found.compressed.bits,
+            "dimension": found.compressed.dimension, "largest": found.compressed.largest,
+            "test_error": found.compressed.test_error,
+        },
         "left_out": {name: reason.render() for name, reason in found.left_out.items()},
     }  # fmt: skip

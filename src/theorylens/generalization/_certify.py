@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from theorylens.core import Probe, Subject, UnsuitableError
 from theorylens.results import Certificate, Message, Result
 
+from ._compressed import Compressed, certify_compressed
 from ._finite_class import probe_weight_bits
 from ._relative import LearntPrior, Relative, certify_relative
 from ._test_error import probe_test_error
 
-METHODS = ("test-set", "training-bits", "pac-bayes")
+METHODS = ("test-set", "training-bits", "pac-bayes", "compression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,15 @@ class Certified:
         Results with a certificate of this very network; the first is the headline.
     relatives
         What the recipe certifies, one per way tried; they are about other networks than this one.
+    compressed
+        The relative with a short description, certified from the training examples alone.
     left_out
         Methods that do not apply, and why.
     """
 
     this_model: tuple[Result, ...] = ()
     relatives: tuple[Relative, ...] = ()
+    compressed: Compressed | None = None
     left_out: dict[str, Message] = field(default_factory=dict)
 
     @property
@@ -57,7 +61,8 @@ def certify(
     methods
         ``"test-set"``: Clopper-Pearson on the test split (the headline). ``"training-bits"``: Occam's razor over the
         weights' bits. ``"pac-bayes"``: a relative trained by the recipe on part of the training units, bounded on the
-        others, beside the hold-out line of that relative.
+        others, beside the hold-out line of that relative. ``"compression"``: a relative near the initialisation whose
+        description is short.
     delta
         Failure probability of each certificate.
     comparisons
@@ -81,6 +86,7 @@ def certify(
     results: list[Result] = []
     relatives: list[Relative] = []
     left_out: dict[str, Message] = {}
+    compressed: Compressed | None = None
     for name in METHODS:
         if name not in methods:
             continue
@@ -88,9 +94,11 @@ def certify(
             if name == "pac-bayes":
                 paid = max(len(tried), ways_known)
                 relatives += [certify_relative(subject, way, delta=delta, comparisons=paid) for way in tried]
+            elif name == "compression":
+                compressed = certify_compressed(subject, delta=delta)
             else:
                 known = comparisons if name == "test-set" else 1
                 results.append(probes[name](subject, delta=delta, comparisons=known))
         except UnsuitableError as error:
             left_out[name] = error.reason
-    return Certified(this_model=tuple(results), relatives=tuple(relatives), left_out=left_out)
+    return Certified(this_model=tuple(results), relatives=tuple(relatives), compressed=compressed, left_out=left_out)
