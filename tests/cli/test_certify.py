@@ -121,8 +121,6 @@ def test_wrong_usage_is_one_sentence(certify, arguments, said):
 
 @pytest.mark.slow
 def test_all_methods_end_with_the_compressed_relative(certify):
-    found = json.loads(certify("--method", "all", "--draws", "3", "--json").out)
-    assert found["compressed"]["certificate"]["predictor"] == "a retrained relative"
-    assert found["compressed"]["bits"] > 16
     lines = certify("--method", "all", "--draws", "3").out.splitlines()
+    assert len(lines) == 5
     assert lines[-1].startswith("a compressed relative\t")
