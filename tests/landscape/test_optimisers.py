@@ -36,6 +36,15 @@ def with_backward(rule, f, *arguments):
     return closure
 
 
+def until_finished(rule, limit=20_000):
+    """Steps to take until the rule says that it has come to an end; a rule that never does fails."""
+    for step in range(limit):
+        if rule.finished:
+            return
+        yield step
+    raise AssertionError(f"not finished after {limit} steps")
+
+
 HOW = Thresholds(lr=0.1, radius=0.01, gradient=1e-3, decrease=1e-4, wait=100)
 
 
@@ -48,7 +57,7 @@ def test_golden_descent_stays_at_the_saddle_and_perturbed_descent_does_not(golde
     assert demo(w).item() == pytest.approx(0, abs=1e-12)
     w = at(*start)
     rule = PerturbedGD([w], Thresholds(lr=0.1, radius=1e-3, gradient=1e-6, decrease=1e-4, wait=200))
-    while not rule.finished:
+    for _ in until_finished(rule):
         rule.step(with_backward(rule, demo, w))
     assert demo(w).item() == pytest.approx(golden("G3.2-7"), rel=1e-9)
     assert abs(w[1].item()) == pytest.approx(1, rel=1e-6)
@@ -64,7 +73,7 @@ def test_noise_comes_only_where_the_gradient_is_small_and_ends():
     for _ in range(5):
         twin -= 0.1 * twin
     assert w[0].item() == twin
-    while not rule.finished:
+    for _ in until_finished(rule):
         rule.step(with_backward(rule, demo, w))
     first, last = rule.events[0], rule.events[-1]
     assert first.gradient_norm <= HOW.gradient
