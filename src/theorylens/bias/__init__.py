@@ -53,7 +53,7 @@ from ._distances import (
     holm,
     proxy_a_distance,
 )
-from ._early_stopping import EarlyStopping, early_stopping_path, estimation_risk, gradient_flow_filter, ridge_filter
+from ._early_stopping import FlowAndRidge, early_stopping_path, estimation_risk, gradient_flow_filter, ridge_filter
 from ._effective_field import EffectiveField, effective_field
 from ._equivariance import LayerShift, equivariance_error, shift_disagreement, shifted
 from ._field_of_view import probe_receptive_field
@@ -134,7 +134,7 @@ from ._two_sample import TwoSample, mmd, mmd_test
 
 __all__ = [
     "PROBES", "TURNS", "AdaptiveBias", "AdaptiveState", "ArchitectureChoice", "AttentionWeights", "Budget",
-    "ClassBalance", "ClassifierTest", "Comparison", "ConvolutionCount", "DataStructure", "EarlyStopping",
+    "ClassBalance", "ClassifierTest", "Comparison", "ConvolutionCount", "DataStructure", "FlowAndRidge",
     "EffectiveField", "EnergyTest", "Factory", "FeatureShift", "FieldLayer", "FlatnessPreference", "FlowComparison",
     "FunctionPrior", "GradientNoise", "GraphFacts", "GroupAccuracy", "ImplicitRegulariser", "Influence", "LabelShift",
     "LayerShift", "LearningOrder", "LogitRecorder", "MarginProgress", "MaxMargin", "Memory", "NoiseBreakdown",

@@ -35,7 +35,7 @@ def ridge_filter(eigenvalues: Any, penalty: float) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EarlyStopping:
+class FlowAndRidge:
     """Solutions of gradient flow at times t and of ridge at penalties 1/t, and their expected errors in the weights.
 
     Attributes
@@ -73,7 +73,7 @@ class EarlyStopping:
         )  # fmt: skip
 
 
-def early_stopping_path(x: Any, y: Any, times: Any) -> EarlyStopping:
+def early_stopping_path(x: Any, y: Any, times: Any) -> FlowAndRidge:
     """Gradient flow on |y - Xw|² / 2n from 0 at ``times``, beside ridge with penalty 1/t.
 
     Parameters
@@ -96,7 +96,7 @@ def early_stopping_path(x: Any, y: Any, times: Any) -> EarlyStopping:
     flow = np.stack([(gradient_flow_filter(s, t) * full) @ right[keep] for t in when])
     ridge = np.stack([(ridge_filter(s, 1 / t) * full) @ right[keep] for t in when])
     norm = max(float(np.linalg.norm(full)), np.finfo(np.float64).tiny)
-    return EarlyStopping(times=when, flow=flow, ridge=ridge, distance=np.linalg.norm(flow - ridge, axis=1) / norm)
+    return FlowAndRidge(times=when, flow=flow, ridge=ridge, distance=np.linalg.norm(flow - ridge, axis=1) / norm)
 
 
 def estimation_risk(shrunk: Any, eigenvalues: Any, truth: Any, noise_variance: float, examples: int) -> float:
