@@ -12,6 +12,7 @@ from theorylens import core
 from theorylens.core import RefusedError, Subject, UnsuitableError
 from theorylens.landscape import SharpnessTracker, average_weights, eigenvalues, probe_averaged_checkpoints
 from theorylens.landscape import _average_probe as average
+from theorylens.numerics import tally
 from theorylens.report._plots import figure
 from theorylens.results import Estimate, Exact, Message, Statistical, Unknown, Verdict
 from theorylens.training import Keeping, Optimisation, fit
@@ -156,6 +157,17 @@ def test_full_batch_descent_ends_at_the_edge_of_stability():
     curve = tracker.curve()
     assert curve.lines[1].y == pytest.approx(np.full(41, 2 / lr))
     assert figure(curve).axes
+
+
+def test_a_look_takes_the_products_it_says_and_only_the_first_one_more():
+    with core.global_randomness_kept(0):
+        net, rows = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 1)), (torch.randn(10, 6), torch.zeros(10, 1))
+    tracker = SharpnessTracker(rows, "mse", products=3)
+    for step, products in enumerate((20, 3, 3)):
+        with tally() as work:
+            tracker(step, net, {})
+        assert work.hvps == products * 10
+    assert tracker.values[2] == pytest.approx(eigenvalues(net, rows, "mse", k=1).values[0], rel=1e-4)
 
 
 def test_tracker_without_a_rate_draws_no_limit_and_refuses_what_is_lost():
