@@ -322,9 +322,7 @@ def test_the_messages_that_rules_look_for_are_still_said():
 
     root = Path(str(files("theorylens")))
     CHAPTERS = ("bias", "dynamics", "kernels", "landscape", "representation")
-    chapters = "".join(
-        p.read_text(encoding="utf-8") for d in CHAPTERS for p in (root / d).glob("*.py")
-    )
+    chapters = "".join(p.read_text(encoding="utf-8") for d in CHAPTERS for p in (root / d).glob("*.py"))
     sources = "".join(p.read_text(encoding="utf-8") for p in (root / "advice").glob("*.py"))
     wanted = set(re.findall(r'"(TL\d{3}\.[a-z._]+)"', sources)) - {"TL602.sharpened"}
     assert wanted == {

@@ -63,6 +63,11 @@ ATTENTIVE = frozenset({"TL506"})  # probes of what a convolutional network does 
 
 
 @pytest.fixture(scope="session")
+def attentive():
+    return ATTENTIVE
+
+
+@pytest.fixture(scope="session")
 def subject_for():
     """The trained subject that a probe is tested on."""
 

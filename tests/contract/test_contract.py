@@ -1,6 +1,7 @@
 """What every probe must do, whatever it measures. A new probe gets these tests and cannot opt out."""
 
 import contextlib
+import functools
 import json
 import math
 import subprocess
@@ -66,16 +67,29 @@ def test_answers_do_not_depend_on_batching(probe, whole, results, size):
     assert one.verdict is other.verdict
 
 
-@EACH
-def test_answers_do_not_depend_on_which_other_probes_ran(probe, whole, results):
-    shared = fresh(whole)
-    for earlier in PROBES:
-        # Curvature is slow and shares what it remembers with curvature only: there it must come first too.
-        curved = earlier.chapter in ("landscape", "dynamics")
-        if earlier is not probe and (not curved or probe.chapter in ("landscape", "dynamics")):
+@pytest.fixture(scope="session")
+def in_company(subject_for, attentive):
+    """Results of all probes run one after the other on one subject, in the order of the report or backwards.
+
+    In one of the two orders any probe comes before any other, and what it leaves behind is there for the other.
+    """
+
+    @functools.cache
+    def run(kind, backwards):
+        shared, found = fresh(subject_for(kind)), {}
+        for each in PROBES[::-1] if backwards else PROBES:
             with contextlib.suppress(UnsuitableError):  # a probe of attention finds none in a convolutional network
-                earlier(shared, seed=3)
-    assert probe(shared, seed=3).estimate == results[probe.code].estimate
+                found[each.code] = each(shared, seed=3)
+        return found
+
+    kinds = {wanted: next(each for each in PROBES if (each.code in attentive) == wanted) for wanted in (False, True)}
+    return lambda probe, backwards: run(kinds[probe.code in attentive], backwards)[probe.code]
+
+
+@EACH
+@pytest.mark.parametrize("backwards", [False, True], ids=["last", "first"])
+def test_answers_do_not_depend_on_which_other_probes_ran(probe, results, in_company, backwards):
+    assert in_company(probe, backwards).estimate == results[probe.code].estimate
 
 
 def everything(subject):

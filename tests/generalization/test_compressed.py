@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from theorylens.core import Subject, UnsuitableError
-from theorylens.generalization import certify_compressed, occam_bound
+from theorylens.generalization import _compressed, certify_compressed, occam_bound
 from theorylens.generalization._code_length import code_length
 from theorylens.generalization._subspace import Subspace
 from theorylens.results import Predictor
@@ -105,6 +105,11 @@ def test_what_has_no_subspace(make):
         Subspace(network(), 3).quantise(0)
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(_compressed, "STEPS", 250)
+
+
 def subject_of(n=300):
     rng = torch.Generator().manual_seed(0)
     y = torch.randint(0, 3, (n,), generator=rng)
@@ -114,6 +119,7 @@ def subject_of(n=300):
     return Subject(model=net, loss="cross_entropy", train=(x, y), test=(x[:50] + 0.01, y[:50]), init=network(1))
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_certificate_pays_for_the_code_and_the_grid():
     subject = subject_of()
     found = certify_compressed(subject, dimensions=(12,), largest=(1, 2), delta=0.05)
@@ -126,6 +132,7 @@ def test_the_certificate_pays_for_the_code_and_the_grid():
     assert certificate.empirical == float((found.subject.net(x).argmax(1) != y).double().mean())
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_same_seed_gives_the_same_description():
     a, b = (certify_compressed(subject_of(), dimensions=(8,), largest=(1,)) for _ in range(2))
     assert (a.certificate.bound, a.bits) == (b.certificate.bound, b.bits)

@@ -91,7 +91,7 @@ class GaussianPosterior(nn.Module):
         >>> net = nn.Linear(1, 1, bias=False)
         >>> q = GaussianPosterior(net, 1.0, ["weight"], by_example=True)
         >>> _ = q.means[0].data.add_(1), q.log_ratios[0].data.fill_(math.log(0.5))
-        >>> round(float(q.divergence()), 6)
+        >>> round(float(q.divergence().detach()), 6)
         0.818147
         """
         parts = []
