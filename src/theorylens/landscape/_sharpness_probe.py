@@ -59,6 +59,13 @@ def judge(found: Estimate, others: dict[str, Estimate], radius: float) -> tuple[
     if start is None:
         text = "noise of {radius:.0%} of the weights raises the loss by {rise:.3g}"
         return Verdict.DESCRIPTIVE, Message("TL305.alone", text, radius=radius, rise=found.value)
+    if found.lower > start.upper:
+        text = (
+            "noise of {radius:.0%} of the weights raises the loss by {rise:.3g}, "
+            "more than before training ({other:.3g})"
+        )
+        said = Message("TL305.sharper", text, radius=radius, rise=found.value, other=start.value)
+        return Verdict.INCONCLUSIVE, said
     text = "noise of {radius:.0%} of the weights raises the loss by {rise:.3g}, {other:.3g} before training"
     said = Message("TL305.compared", text, radius=radius, rise=found.value, other=start.value)
     return Verdict.DESCRIPTIVE, said
