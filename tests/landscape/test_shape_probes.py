@@ -66,7 +66,8 @@ def test_the_reading_of_spectra(outliers, classes, said):
 @pytest.mark.parametrize(
     ("found", "others", "verdict", "said", "reading"),
     [
-        (number(2, 0.1), {"init": number(1, 0.1)}, Verdict.INCONCLUSIVE, "by 2, more than before training (1)", "it is less"),
+        (number(2, 0.1), {"init": number(1, 0.1)}, Verdict.INCONCLUSIVE, "by 2, more than before training (1)",
+         "it is less"),
         (number(1, 0.1), {"init": number(2, 0.1)}, Verdict.DESCRIPTIVE, "by 1, 2 before training", "it is more"),
         (number(2, 1), {"init": number(1.5, 1)}, Verdict.INCONCLUSIVE, "as before training (1.5)", "what was learnt"),
         (number(2, 0.1), {"init": number(1, 0.1), "shuffled": number(2.1, 1)}, Verdict.INCONCLUSIVE,
