@@ -77,7 +77,9 @@ def in_company(subject_for, attentive):
     @functools.cache
     def run(kind, backwards):
         shared, found = fresh(subject_for(kind)), {}
-        for each in PROBES[::-1] if backwards else PROBES:
+        # The transformer is there for probes of attention; what else they may meet are probes of features and inputs.
+        chosen = [p for p in PROBES if kind.code not in attentive or p.chapter in ("representation", kind.chapter)]
+        for each in reversed(chosen) if backwards else chosen:
             with contextlib.suppress(UnsuitableError):  # a probe of attention finds none in a convolutional network
                 found[each.code] = each(shared, seed=3)
         return found
