@@ -87,7 +87,8 @@ def knn_graph_dimension(points: Tensor, k: int = NEIGHBOURS) -> Estimate:
     """Slope of ln j against the log of the mean distance to neighbour j, for j from 1 to ``k`` (Pettis et al. 1979).
 
     The plain regression, without the correction for the curvature of the mean in j, reads low (cubes of dimension 2, 5
-    and 10 with 2,000 points: 1.8, 4.0, 7.1); `pettis_dimension` corrects it.
+    and 10 with 2,000 points: 1.8, 4.0, 7.1); `pettis_dimension` corrects it. The intervals of both are about their own
+    mean, bias not included, and cover that in 82 to 89 % of samples of dimension 1 and 2, which is less than they say.
 
     Raises
     ------
