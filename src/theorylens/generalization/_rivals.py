@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from theorylens.bias import holm
 from theorylens.core import Need, Subject, UnsuitableError, Work, probe
 from theorylens.results import Assumption, Intervals, Kind, Message, Result, Status, Table, Verdict, Wall
 
@@ -137,15 +138,13 @@ def _forest(found: Mapping[str, Paired]) -> Intervals:
 
 def _table(found: Mapping[str, Paired]) -> Table:
     """Counts, p-values as they are and adjusted by Holm."""
-    order = sorted(found, key=lambda name: found[name].p)
-    adjusted, running = {}, 0.0
-    for place, name in enumerate(order):
-        running = max(running, min(1.0, (len(order) - place) * found[name].p))
-        adjusted[name] = running
+    adjusted = dict(zip(found, holm([pair.p for pair in found.values()]), strict=True))
     columns = (
         Message("table.other", "other"), Message("table.only_this", "only this network errs"),
         Message("table.only_other", "only the other errs"), Message("table.p", "p, exact McNemar"),
         Message("table.p_holm", "p, adjusted by Holm"),
     )  # fmt: skip
-    rows = tuple((name, pair.first_only, pair.second_only, pair.p, adjusted[name]) for name, pair in found.items())
+    rows = tuple(
+        (name, pair.first_only, pair.second_only, pair.p, float(adjusted[name])) for name, pair in found.items()
+    )
     return Table(label=Message("TL121.table", "Rows on which just one of the two errs"), columns=columns, rows=rows)

@@ -9,6 +9,7 @@ Assumes  a loss that is a sum over examples of a function of that example's outp
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +25,8 @@ from theorylens.numerics.second import second_derivatives
 from theorylens.results import Estimate, Exact
 
 
-class GaussNewton:
-    """Products with J'HJ over all data: J the Jacobian of the outputs, H the Hessian of the loss in the outputs.
-
-    An `Operator`. For softmax with cross-entropy, and for squared loss, it is the Fisher matrix (for squared loss of
-    unit variance, times 2 over the outputs averaged). It is the Hessian less the part of the outputs' own curvature.
-    """
+class _Summed(ABC):
+    """An `Operator` whose products are sums over batches of `_product`, in float64, over `_divisor`."""
 
     def __init__(self, goal: Objective, task: Task) -> None:
         self.objective = goal
@@ -49,7 +46,7 @@ class GaussNewton:
         return self.objective.device
 
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        """J'HJ ``vector``, added over the batches in float64."""
+        """The matrix times ``vector``, added over the batches in float64."""
         direction = self.objective.unflatten(vector.to(self.device))
         total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
         with second_derivatives(), torch.enable_grad():
@@ -57,10 +54,26 @@ class GaussNewton:
                 for piece in fitting(lambda b: self._product(b, direction), batch):
                     total += piece
                 count(hvps=rows(batch))
-        return total.to(self.dtype)
+        return (total / self._divisor).to(self.dtype)
 
     def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
         return self.matvec(vector)
+
+    @property
+    def _divisor(self) -> float:
+        return 1.0
+
+    @abstractmethod
+    def _product(self, batch: Batch, direction: list[Tensor]) -> Tensor:
+        """Share of one batch."""
+
+
+class GaussNewton(_Summed):
+    """Products with J'HJ over all data: J the Jacobian of the outputs, H the Hessian of the loss in the outputs.
+
+    An `Operator`. For softmax with cross-entropy, and for squared loss, it is the Fisher matrix (for squared loss of
+    unit variance, times 2 over the outputs averaged). It is the Hessian less the part of the outputs' own curvature.
+    """
 
     def _product(self, batch: Batch, direction: list[Tensor]) -> Tensor:
         outputs, targets = self._task.forward(self.objective.model, batch)
@@ -77,42 +90,15 @@ class GaussNewton:
         return flatten(back)
 
 
-class EmpiricalFisher:
+class EmpiricalFisher(_Summed):
     """Products with the mean of g_i g_i' over the examples, g_i the gradient of example i's own loss. An `Operator`.
 
     It is no approximation of the Hessian or of the Fisher matrix in general: at a perfect fit it vanishes.
     """
 
-    def __init__(self, goal: Objective, task: Task) -> None:
-        self.objective = goal
-        self._task = task
-        self._leaves = list(goal.parameters.values())
-
     @property
-    def size(self) -> int:
-        return self.objective.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.objective.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.objective.device
-
-    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        """The mean over examples of g_i (g_i . vector)."""
-        direction = self.objective.unflatten(vector.to(self.device))
-        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        with second_derivatives(), torch.enable_grad():
-            for batch in self.objective.on_device():
-                for piece in fitting(lambda b: self._product(b, direction), batch):
-                    total += piece
-                count(hvps=rows(batch))
-        return (total / self.objective.examples).to(self.dtype)
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
+    def _divisor(self) -> float:
+        return self.objective.examples
 
     def _product(self, batch: Batch, direction: list[Tensor]) -> Tensor:
         each = example_losses(self.objective, self._task, batch)
