@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from theorylens.core import RefusedError, Task, key_seed
+from theorylens.core import RefusedError, Task, global_randomness_kept, key_seed, seed_everything
 from theorylens.training import DivergedError, Keeping, Optimisation, fit
 
 RNG = torch.Generator().manual_seed(0)
@@ -329,3 +330,38 @@ def test_the_bar_shows_on_a_terminal_only(capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert out == ""
     assert "training" in err
+
+
+def test_training_stops_where_the_loss_is_as_low_as_asked_for(tmp_path):
+    long = Optimisation(lr=0.1, momentum=0.9, batch_size=10, epochs=40)
+    whole = fit(plain(), (X, Y), "cross_entropy", long)
+    losses = whole.history.series["train_loss"]
+    goal = float(losses[12])
+    first = int(np.flatnonzero(losses <= goal)[0])
+    stopped = fit(plain(), (X, Y), "cross_entropy", replace(long, stop_at=goal))
+    assert 0 < stopped.settings["steps"] == whole.history.steps[first] < whole.settings["steps"]
+    assert len(stopped.trace.steps) == stopped.settings["steps"]
+    assert stopped.history.series["train_loss"].tolist() == losses[: first + 1].tolist()
+    assert stopped.settings["stop_at"] == goal
+    short = fit(plain(), (X, Y), "cross_entropy", replace(long, epochs=first))
+    assert same(bits(stopped.model), bits(short.model))
+    kept = Keeping(directory=tmp_path)
+    one, two = (fit(plain(), (X, Y), "cross_entropy", replace(long, stop_at=goal), keeping=kept) for _ in range(2))
+    assert same(bits(one.model), bits(two.model))
+    assert one.settings == two.settings
+    assert fit(plain(), (X, Y), "cross_entropy", replace(long, stop_at=99.0)).settings["steps"] == 0
+    with pytest.raises(ValueError, match="stop_at must be a finite loss or None, got nan"):
+        replace(long, stop_at=float("nan"))
+
+
+def test_seeding_of_a_step_is_that_of_torch_and_leaves_no_calls_behind():
+    queued = len(torch.cuda._queued_calls)
+    with global_randomness_kept():
+        seed_everything(12345)
+        own = torch.rand(3)
+        torch.manual_seed(12345)
+        assert torch.equal(own, torch.rand(3))
+    before = len(torch.cuda._queued_calls)
+    fit(plain(), (X, Y), "cross_entropy", PLAN)
+    assert len(torch.cuda._queued_calls) == before
+    assert before - queued <= 1  # torch's own, which keeps the call and its stack for a device that is not there

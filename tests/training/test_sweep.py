@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from theorylens.training import DivergedError, SweepError, sweep
+from theorylens.core import hash_callable
+from theorylens.training import DivergedError, Optimisation, SweepError, sweep
 
 
 def counting(folder):
@@ -170,3 +171,14 @@ def test_divergence_survives_the_way_between_processes():
     error = DivergedError("loss", float("inf"), 12, 0.5)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.step, again.lr) == (str(error), 12, 0.5)
+
+
+def test_a_closure_over_settings_is_known_by_their_values(tmp_path):
+    def at(lr):
+        how = Optimisation(lr=lr)
+        return lambda item: item * how.lr
+
+    with joblib.parallel_config(backend="threading"):
+        assert sweep(at(0.5), [1], directory=tmp_path) == [0.5]
+        assert sweep(at(0.25), [1], directory=tmp_path) == [0.25]
+    assert hash_callable(at(0.5)) == hash_callable(at(0.5)) != hash_callable(at(0.25))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -126,6 +127,11 @@ def _value_text(value: Any) -> str:
         return repr(value)
     if callable(value):
         return hash_callable(value)
+    if dataclasses.is_dataclass(value):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        return digest(
+            kind, *(x for f in dataclasses.fields(value) for x in (f.name, _value_text(getattr(value, f.name))))
+        )
     if isinstance(value, Mapping):
         return digest(*(x for k in sorted(value, key=str) for x in (str(k), _value_text(value[k]))))
     if isinstance(value, list | tuple | set | frozenset):

@@ -26,7 +26,15 @@ def seed_everything(seed: int) -> None:
     """Seed torch, numpy and ``random``: code of the user may draw from any of them. Only inside a kept state."""
     random.seed(seed)
     np.random.seed(seed % (1 << 32))  # noqa: NPY002
-    torch.manual_seed(seed)
+    # What `torch.manual_seed` does, for the devices that are there: for the others it keeps the call, with the stack
+    # it came from, until they are initialised. In a training loop that cost more than the step and never ended.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+    if torch.xpu.is_available():
+        torch.xpu.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 @contextmanager

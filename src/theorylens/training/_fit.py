@@ -100,7 +100,7 @@ def fit(
     with global_randomness_kept():
         run.begin(callbacks)
         with progress_bar(run.total, run.step, progress) as show:
-            while run.step < run.total:
+            while not run.over:
                 run.advance()
                 run.look(callbacks)
                 run.elapsed = run.before + time.perf_counter() - started
@@ -142,6 +142,14 @@ class _Run:
     @property
     def device(self) -> torch.device:
         return self.leaves[0].device
+
+    @property
+    def over(self) -> bool:
+        """Whether the last step is taken, or the training loss of the record of this step is as low as asked for."""
+        stop, last = self.optimisation.stop_at, self.records[-1]
+        return self.step >= self.total or (
+            stop is not None and last["step"] == self.step and last["train_loss"] <= stop
+        )  # fmt: skip
 
     @cached_property
     def task(self) -> Task:
@@ -237,7 +245,7 @@ class _Run:
         self.look(callbacks)
 
     def save_if_due(self) -> None:
-        due = self.step in self.checkpoint_steps or self.step % self.per_epoch == 0
+        due = self.step in self.checkpoint_steps or self.step % self.per_epoch == 0 or self.over
         if self.directory is not None and due:
             self._save(self.directory)
 
@@ -288,10 +296,10 @@ class _Run:
     def fitted(self) -> Fitted:
         steps = [int(r["step"]) for r in self.records]
         series = {k: [r[k] for r in self.records] for k in self.records[0] if k != "step"}
-        columns = dict(zip(PER_STEP, np.asarray(self.trace, dtype=np.float64).T, strict=True))
-        settings = {**self.optimisation.settings, "seed": self.seed, "steps": self.total, "loss": self.task.loss_name}
+        columns = dict(zip(PER_STEP, np.asarray(self.trace, dtype=np.float64).reshape(-1, 3).T, strict=True))
+        settings = {**self.optimisation.settings, "seed": self.seed, "steps": self.step, "loss": self.task.loss_name}
         return Fitted(
             model=self.model, loss=self.loss, train=self.split, validation=self.validation, init=self.init,
             checkpoints=dict(sorted(self.kept.items())), history=History.of(series, steps),
-            trace=History(steps=np.arange(1, self.total + 1), series=columns), settings=settings, seconds=self.elapsed,
+            trace=History(steps=np.arange(1, self.step + 1), series=columns), settings=settings, seconds=self.elapsed,
         )  # fmt: skip

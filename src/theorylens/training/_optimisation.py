@@ -36,6 +36,9 @@ class Optimisation:
     schedule
         None (constant), ``"cosine"`` (to zero at the end), or a factor of ``lr`` as a function of the share of
         training that is done, from 0 to below 1.
+    stop_at
+        Training loss at which to stop before the last epoch, compared with the records of the history (one an epoch
+        unless `Keeping` says otherwise); None trains through. A schedule is that of the full length.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class Optimisation:
     batch_size: int = 32
     epochs: int = 10
     schedule: Literal["cosine"] | Factor | None = None
+    stop_at: float | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.optimizer) and self.optimizer not in ("sgd", "adam", "adamw"):
@@ -62,6 +66,8 @@ class Optimisation:
             raise ValueError(f"batch_size and epochs must be at least 1, got {self.batch_size} and {self.epochs}")
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum={self.momentum} applies to optimizer='sgd' only, got {self.optimizer_name!r}")
+        if self.stop_at is not None and not math.isfinite(self.stop_at):
+            raise ValueError(f"stop_at must be a finite loss or None, got {self.stop_at}")
         if self.momentum < 0 or self.weight_decay < 0:
             raise ValueError(
                 f"momentum and weight_decay must not be negative, got {self.momentum}, {self.weight_decay}"
@@ -80,11 +86,12 @@ class Optimisation:
     @property
     def settings(self) -> dict[str, Setting]:
         """The same as plain values, for reports."""
-        return {
+        found: dict[str, Setting] = {
             "optimizer": self.optimizer_name, "lr": self.lr, "momentum": self.momentum,
             "weight_decay": self.weight_decay, "batch_size": self.batch_size, "epochs": self.epochs,
             "schedule": self.schedule_name,
         }  # fmt: skip
+        return found if self.stop_at is None else found | {"stop_at": self.stop_at}
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser over ``parameters``."""
