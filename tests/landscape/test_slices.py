@@ -14,9 +14,9 @@ from theorylens.landscape import (
     barrier,
     escape_direction,
     linear_path,
-    loss_slice,
-    loss_surface,
     random_direction,
+    slice_1d,
+    slice_2d,
 )
 from theorylens.report._plots import figure
 
@@ -24,7 +24,7 @@ from theorylens.report._plots import figure
 def test_a_quadratic_is_a_parabola_along_every_line(quadratic):
     parts = quadratic([[2.0, 1.0], [1.0, 4.0]], linear=[1.0, -1.0], at=[0.5, 0.25])
     v = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    found = loss_slice(*parts, v, reach=2.0, points=5)
+    found = slice_1d(*parts, v, reach=2.0, points=5)
     w = parts[0].w.detach()
     m, b = parts[0].matrix, parts[0].linear
     for a, loss in zip(found.at, found.losses, strict=True):
@@ -37,8 +37,8 @@ def test_the_network_itself_is_a_point_of_every_grid_to_the_last_bit(digits):
     data = digits.split("train").take(range(130))
     value = core.objective(digits.net, data, "cross_entropy").value
     one, two = (random_direction(digits.net, seed=s) for s in (0, 1))
-    line = loss_slice(digits.net, data, "cross_entropy", one, points=5)
-    plane = loss_surface(digits.net, data, "cross_entropy", one, two, points=3)
+    line = slice_1d(digits.net, data, "cross_entropy", one, points=5)
+    plane = slice_2d(digits.net, data, "cross_entropy", one, two, points=3)
     assert line.losses[2] == value
     assert plane.losses[1, 1] == value
     assert plane.losses[:, 1] == pytest.approx(line.losses[[0, 2, 4]], rel=1e-12)
@@ -48,7 +48,7 @@ def test_the_network_itself_is_a_point_of_every_grid_to_the_last_bit(digits):
 def test_losses_are_weighted_by_examples_and_not_by_batches(digits):
     data = digits.split("train").take(range(130))
     v = random_direction(digits.net)
-    one, ragged = (loss_slice(digits.net, data, "cross_entropy", v, points=3, batch_size=b).losses for b in (130, 60))
+    one, ragged = (slice_1d(digits.net, data, "cross_entropy", v, points=3, batch_size=b).losses for b in (130, 60))
     assert ragged == pytest.approx(one, rel=1e-6)
     with torch.no_grad():  # the slow twin
         moved = copy.deepcopy(digits.net)
@@ -92,15 +92,15 @@ def test_a_filter_normalised_slice_does_not_see_a_rescaling_and_a_plain_one_does
     with torch.no_grad():
         other[0].weight *= 4
         other[2].weight /= 4
-    same = [loss_slice(m, data, "cross_entropy", random_direction(m)).losses for m in (net, other)]
+    same = [slice_1d(m, data, "cross_entropy", random_direction(m)).losses for m in (net, other)]
     assert same[0] == pytest.approx(same[1], rel=1e-9)
-    plain = [loss_slice(m, data, "cross_entropy", random_direction(m, normalise="none")).losses for m in (net, other)]
+    plain = [slice_1d(m, data, "cross_entropy", random_direction(m, normalise="none")).losses for m in (net, other)]
     assert plain[0][0] != pytest.approx(plain[1][0], rel=0.05)
 
 
 def test_along_a_hessian_eigenvector_the_curvature_is_its_eigenvalue(quadratic):
     parts = quadratic([[2.0, 0.0], [0.0, -1.0]])
-    found = loss_slice(*parts, escape_direction(*parts).vector, reach=0.1, points=3)
+    found = slice_1d(*parts, escape_direction(*parts).vector, reach=0.1, points=3)
     assert (found.losses[0] + found.losses[2] - 2 * found.losses[1]) / 0.01 == pytest.approx(-1.0, rel=1e-6)
 
 
@@ -116,14 +116,14 @@ def test_the_network_is_left_to_the_last_bit_also_after_an_exception(digits):
         return F.cross_entropy(outputs, targets, reduction="none")
 
     with pytest.raises(ArithmeticError):
-        loss_slice(net, data, failing, random_direction(net))
+        slice_1d(net, data, failing, random_direction(net))
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     assert not net.training
 
 
 def test_pictures_are_drawn(digits):
     data = digits.split("train").take(range(50))
-    curve = loss_slice(digits.net, data, "cross_entropy", random_direction(digits.net), points=5).curve()
+    curve = slice_1d(digits.net, data, "cross_entropy", random_direction(digits.net), points=5).curve()
     start = copy.deepcopy(digits.net)
     start.load_state_dict(digits.init)
     path = linear_path(start, digits.net, data, "cross_entropy", points=4).curve()
@@ -135,15 +135,15 @@ def test_refusals_of_slices(quadratic, unchecked_shapes):
     parts = quadratic([[1.0]])
     one = torch.ones(1, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"direction of shape \(2,\) does not match 1 parameters"):
-        loss_slice(*parts, torch.ones(2))
+        slice_1d(*parts, torch.ones(2))
     for bad in (0 * one, one * math.nan):
         with pytest.raises(ValueError, match="give one of positive finite length"):
-            loss_slice(*parts, bad)
+            slice_1d(*parts, bad)
     for points in (1, 4):
         with pytest.raises(ValueError, match=f"points must be odd and at least 3, .*got {points}"):
-            loss_slice(*parts, one, points=points)
+            slice_1d(*parts, one, points=points)
     with pytest.raises(ValueError, match="reach must be a positive number, got 0"):
-        loss_surface(*parts, one, one, reach=0)
+        slice_2d(*parts, one, one, reach=0)
     with pytest.raises(ValueError, match="normalise must be 'filter', 'tensor' or 'none', got 'layer'"):
         random_direction(parts[0], normalise="layer")
     with pytest.raises(ValueError, match=r"no trainable parameters named \['v'\]"):
@@ -244,6 +244,6 @@ def test_refusals_of_paths(unchecked_shapes):
 def test_a_surface_of_a_quadratic_is_the_quadratic(quadratic):
     parts = quadratic([[2.0, 1.0], [1.0, 4.0]])
     axes = torch.eye(2, dtype=torch.float64)
-    found = loss_surface(*parts, axes[0], axes[1], reach=1.0, points=3)
+    found = slice_2d(*parts, axes[0], axes[1], reach=1.0, points=3)
     wanted = np.array([[1 + (2 * a * a + 2 * a * b + 4 * b * b) / 2 for b in (-1, 0, 1)] for a in (-1, 0, 1)])
     assert found.losses == pytest.approx(wanted, rel=1e-12)

@@ -23,12 +23,12 @@ from theorylens.landscape import (
     expected_sharpness,
     gd_escape_steps,
     invariance,
-    loss_slice,
     noisy_gd_escape_steps,
     octopus,
     p_spin_index_share,
     random_direction,
     second_order_test,
+    slice_1d,
     trace,
 )
 from theorylens.numerics.operator import DenseOperator
@@ -105,7 +105,7 @@ def test_the_hessian_is_that_of_all_the_data():
 def test_a_small_last_batch_counts_for_its_examples():
     net, data = regression()
     direction = random_direction(net, normalise="none").double()
-    found = loss_slice(net, data, "mse", direction, points=3, batch_size=32)
+    found = slice_1d(net, data, "mse", direction, points=3, batch_size=32)
     assert found.losses[1] == pytest.approx(F.mse_loss(net(data[0]), data[1]).item(), rel=1e-12)
     pieces = [F.mse_loss(net(x), y).item() for x, y in zip(*(d.split(32) for d in data), strict=True)]
     assert found.losses[1] != pytest.approx(np.mean(pieces), rel=0.05)

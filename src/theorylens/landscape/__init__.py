@@ -15,6 +15,7 @@ from ._cubic_newton import CubicNewton, NewtonEvent, SaddleFreeNewton
 from ._cubic_step import CubicStep, cubic_step
 from ._curvature import Eigenvalues, Ends, both_ends, eigenvalues, hessian_eigenvalues
 from ._density import SpectralDensity, spectral_density
+from ._directions import curvature_directions, random_direction
 from ._displaced import Displaced
 from ._escape_direction import EscapeDirection, StrictSaddle, downward_direction, escape_direction, strict_saddle
 from ._escape_run import EscapeRun, escape_time, noise_along
@@ -40,7 +41,7 @@ from ._sam import ASAM, SAM
 from ._second_order import SecondOrderTest, is_second_order_stationary, is_strict_saddle, second_order_test
 from ._shards import fisher_rao_norm, m_sharpness
 from ._sharpness_probe import probe_expected_sharpness
-from ._slices import Slice, Surface, loss_slice, loss_surface, random_direction
+from ._slices import Slice, Surface, slice_1d, slice_2d
 from ._spectrum_probe import probe_spectral_density
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
@@ -59,15 +60,15 @@ __all__ = [
     "LayerCurvature", "NegativeCurvature", "NewtonEvent", "Path", "Perturbation", "PerturbedGD", "Place", "Rescaling",
     "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker", "Slice", "SpectralDensity", "StepRule", "StrictSaddle",
     "Surface", "Thresholds", "TraceSplit", "WorstCase", "adam_stability_limit", "average_weights", "averaged_model",
-    "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_summary",
-    "downward_direction", "eigenvalues", "empirical_fisher", "escape_direction", "escape_time", "expected_sharpness",
-    "fisher_rao_norm", "flow_escape_time", "gauss_newton", "gauss_newton_trace", "gd_escape_steps", "goe_all_positive",
-    "goe_exponent", "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary",
-    "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path", "loss_slice", "loss_surface",
+    "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_directions",
+    "curvature_summary", "downward_direction", "eigenvalues", "empirical_fisher", "escape_direction", "escape_time",
+    "expected_sharpness", "fisher_rao_norm", "flow_escape_time", "gauss_newton", "gauss_newton_trace",
+    "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues", "hessian_trace", "invariance",
+    "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path",
     "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
     "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds",
     "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness",
     "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction", "rescaled", "second_order_test",
-    "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule", "strict_saddle", "trace",
-    "trace_split", "update_statistics", "worst_case_sharpness",
+    "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule",
+    "strict_saddle", "trace", "trace_split", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

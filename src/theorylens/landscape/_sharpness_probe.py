@@ -23,8 +23,9 @@ from theorylens.results import (
     Wall,
 )
 
+from ._directions import random_direction
 from ._expected_sharpness import mean_rise
-from ._slices import Slice, random_direction, slice_of
+from ._slices import Slice, slice_of
 
 ROWS = 512
 RADIUS = 0.1  # of the root mean square of each tensor: a rise well above the rounding of single precision

@@ -2,7 +2,7 @@
 
 Method   the sample-weighted loss over all data at parameters moved along given directions, on a copy of the network
 Source   Goodfellow, Vinyals, Saxe (2015), ICLR; Li, Xu, Taylor, Studer, Goldstein (2018), Visualizing the loss
-         landscape of neural nets, NeurIPS (filter normalisation; biases and normalisation layers are not moved)
+         landscape of neural nets, NeurIPS
 Assumes  evaluation mode: running statistics of batch normalisation stay what they are
 Breaks   two directions of thousands: a valley that does not pass through them is not seen
 """
@@ -10,9 +10,8 @@ Breaks   two directions of thousands: a valley that does not pass through them i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +19,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from theorylens.core import Task, objective, rng_for
+from theorylens.core import Task, objective
 from theorylens.numerics.objective import Objective
-from theorylens.results import Curve, Line, Message
+from theorylens.results import Curve, Line, Matrix, Message
 
+from ._directions import random_direction
 from ._displaced import Displaced
 
 Floats = NDArray[np.float64]
-Normalise = Literal["filter", "tensor", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,70 +60,48 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Surface:
-    """Losses on a plane: ``losses[i, j]`` at ``at_first[i]`` times the first and ``at_second[j]`` times the second."""
+    """Losses on a plane: ``losses[i, j]`` at ``at_first[i]`` times the first and ``at_second[j]`` times the second.
+
+    The network itself is where both are 0, which is a point of the grid; a loss is infinite or NaN where the network
+    overflows.
+    """
 
     at_first: Floats
     at_second: Floats
     losses: Floats
     directions: tuple[Float[Tensor, "p"], Float[Tensor, "p"]]
 
-
-def random_direction(
-    model: nn.Module, *, normalise: Normalise = "filter", seed: int = 0, names: Sequence[str] | None = None
-) -> Float[Tensor, "p"]:
-    """A normal random direction in the space of the trainable parameters, scaled so that slices can be compared.
-
-    Parameters
-    ----------
-    normalise
-        ``"filter"``: each filter (slice along the first axis of a weight with two axes or more) gets the norm of the
-        network's own; biases and scales of normalisation layers get zero. ``"tensor"``: each tensor its own norm.
-        ``"none"``: standard normal, whatever the weights are: rescaling layers then changes the picture.
-    names
-        Parameters to move, all trainable ones when None.
-
-    >>> net = nn.Linear(2, 3)
-    >>> direction = random_direction(net)
-    >>> direction.shape, direction[6:].tolist()
-    (torch.Size([9]), [0.0, 0.0, 0.0])
-    """
-    if normalise not in ("filter", "tensor", "none"):
-        raise ValueError(f"normalise must be 'filter', 'tensor' or 'none', got {normalise!r}")
-    own = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    if not own:
-        raise ValueError("the model has no parameter that requires a gradient; set requires_grad on those to vary")
-    if names is not None and (unknown := sorted(set(names) - set(own))):
-        raise ValueError(f"no trainable parameters named {unknown}; there are {sorted(own)}")
-    generator = rng_for(seed, "landscape.random_direction")
-    parts = []
-    for name, p in own.items():
-        drawn = torch.randn(p.shape, generator=generator).to(p)
-        parts.append(_scaled(drawn, p, normalise) if names is None or name in names else torch.zeros_like(p))
-    return torch.cat([part.reshape(-1) for part in parts])
+    def matrix(self) -> Matrix:
+        """As a picture, more ink where the loss is higher; full ink at the largest, and where it is not finite."""
+        return surface_matrix(
+            self, Message("landscape.surface", "The loss on a plane through the network, which is where both are 0")
+        )
 
 
-def _scaled(drawn: Tensor, own: Tensor, normalise: Normalise) -> Tensor:
-    if normalise == "none":
-        return drawn
-    if normalise == "tensor":
-        whole: Tensor = drawn * (torch.linalg.vector_norm(own) / torch.linalg.vector_norm(drawn))
-        return whole
-    if own.ndim < 2:
-        return torch.zeros_like(own)
-    flat, mine = drawn.flatten(1), own.flatten(1)
-    ratio = torch.linalg.vector_norm(mine, dim=1) / torch.linalg.vector_norm(flat, dim=1).clamp(min=1e-30)
-    each: Tensor = flat * ratio[:, None]
-    return each.view_as(own)
+def surface_matrix(surface: Surface, label: Message, top: float | None = None) -> Matrix:
+    """The losses of ``surface`` as ink under a label, full at ``top`` (by default the largest finite one)."""
+    known = np.isfinite(surface.losses)
+    full = float(surface.losses[known].max()) if top is None and known.any() else top or 1.0
+    return Matrix(
+        label=label,
+        values=np.where(known, surface.losses, full),
+        top=full,
+        rows=tuple(f"{a:.3g}" for a in surface.at_first),
+        columns=tuple(f"{b:.3g}" for b in surface.at_second),
+        x_name=Message("landscape.surface.x", "multiples of the second direction"),
+        y_name=Message("landscape.surface.y", "multiples of the first direction"),
+    )
 
 
-def loss_slice(
+def slice_1d(
     model: nn.Module,
     data: Any,
     loss: Any,
-    direction: Float[Tensor, "p"],
+    direction: Float[Tensor, "p"] | None = None,
     *,
     reach: float = 1.0,
     points: int = 21,
+    seed: int = 0,
     batch_size: int = 256,
 ) -> Slice:
     """The loss at ``points`` equidistant multiples of ``direction`` from -``reach`` to ``reach``.
@@ -134,7 +111,8 @@ def loss_slice(
     model, data, loss
         As in `eigenvalues`; the network is not touched, also when an evaluation fails.
     direction
-        Flat, shape (p,): `random_direction`, a Hessian eigenvector, the difference of two networks.
+        Flat, shape (p,): of `random_direction` or `curvature_directions`, the difference of two networks. By default a
+        random one, filter-normalised, drawn by ``seed``.
     points
         Odd, so that the network's own point is one of them.
 
@@ -146,49 +124,64 @@ def loss_slice(
     >>> rows = torch.tensor([[1.0]]), torch.zeros(1, 1)
     >>> net = nn.Linear(1, 1, bias=False)
     >>> _ = net.load_state_dict({"weight": torch.ones(1, 1)})
-    >>> loss_slice(net, rows, "mse", torch.ones(1), points=3).losses.tolist()
+    >>> slice_1d(net, rows, "mse", torch.ones(1), points=3).losses.tolist()
     [0.0, 1.0, 4.0]
     """
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
-    return slice_of(goal, direction, reach=reach, points=points)
+    along = random_direction(model, seed=seed) if direction is None else direction
+    return slice_of(goal, along, reach=reach, points=points)
 
 
 def slice_of(goal: Objective, direction: Float[Tensor, "p"], *, reach: float, points: int) -> Slice:
-    """`loss_slice` of an objective that is there already."""
+    """`slice_1d` of an objective that is there already."""
     _check_direction(direction, goal.size)
-    at = _grid(reach, points)
+    at = symmetric_grid(reach, points)
     around = Displaced(goal)
     losses = np.array([around.base if a == 0 else around.loss(float(a) * direction) for a in at])
     return Slice(at=at, losses=losses, direction=direction)
 
 
-def loss_surface(
+def slice_2d(
     model: nn.Module,
     data: Any,
     loss: Any,
-    first: Float[Tensor, "p"],
-    second: Float[Tensor, "p"],
+    first: Float[Tensor, "p"] | None = None,
+    second: Float[Tensor, "p"] | None = None,
     *,
     reach: float = 1.0,
     points: int = 11,
+    seed: int = 0,
     batch_size: int = 256,
 ) -> Surface:
-    """The loss on the plane spanned by two directions, ``points`` x ``points`` of it; errors as for `loss_slice`.
+    """The loss on the plane spanned by two directions, ``points`` x ``points`` of it.
 
-    The second direction is used as it is, not made orthogonal: two random ones of many dimensions nearly are.
+    By default two random directions, filter-normalised, drawn by ``seed``; errors as for `slice_1d`. The second
+    direction is used as it is, not made orthogonal: two random ones of many dimensions nearly are.
     """
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
-    for each in (first, second):
+    one = random_direction(model, seed=seed) if first is None else first
+    two = random_direction(model, seed=seed + 1) if second is None else second
+    at = symmetric_grid(reach, points)
+    return surface_of(goal, (one, two), at, at)
+
+
+def surface_of(
+    goal: Objective, directions: tuple[Float[Tensor, "p"], Float[Tensor, "p"]], at_first: Floats, at_second: Floats
+) -> Surface:
+    """`slice_2d` of an objective that is there already, at given multiples."""
+    for each in directions:
         _check_direction(each, goal.size)
-    at = _grid(reach, points)
     around = Displaced(goal)
+    first, second = directions
     losses = [
-        [around.base if a == b == 0 else around.loss(float(a) * first + float(b) * second) for b in at] for a in at
+        [around.base if a == b == 0 else around.loss(float(a) * first + float(b) * second) for b in at_second]
+        for a in at_first
     ]
-    return Surface(at_first=at, at_second=at, losses=np.array(losses), directions=(first, second))
+    return Surface(at_first=at_first, at_second=at_second, losses=np.array(losses), directions=directions)
 
 
-def _grid(reach: float, points: int) -> Floats:
+def symmetric_grid(reach: float, points: int) -> Floats:
+    """``points`` equidistant numbers from -``reach`` to ``reach``, 0 exactly in the middle."""
     if not (math.isfinite(reach) and reach > 0):
         raise ValueError(f"reach must be a positive number, got {reach}")
     if points < 3 or points % 2 == 0:
