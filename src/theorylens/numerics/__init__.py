@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from .lanczos import Ritz, eigenvalues
     from .memory import Batch, fitting, part, rows, to_device
     from .neighbours import Neighbours, UniqueRows, nearest, nearest_in, unique_rows
-    from .objective import Hessian, LossSum, Objective, flatten
+    from .objective import LossSum, Objective
     from .operator import Counted, DenseOperator, Operator
+    from .products import Hessian, KeptProducts, flatten
     from .quadrature import Quadrature, lanczos_quadrature
     from .random_matrix import (
         goe_all_positive,
@@ -34,9 +35,23 @@ if TYPE_CHECKING:
     from .trace import hutchinson, hutchpp
 
 _HOMES = {
-    "binomial": ("clopper_pearson", "clopper_pearson_interval"),
-    "concentration": ("bennett", "bernstein", "chernoff_kl", "dkw", "empirical_bernstein", "hoeffding"),
-    "counting": ("Tally", "count", "tally"),
+    "binomial": (
+        "clopper_pearson",
+        "clopper_pearson_interval",
+    ),
+    "concentration": (
+        "bennett",
+        "bernstein",
+        "chernoff_kl",
+        "dkw",
+        "empirical_bernstein",
+        "hoeffding",
+    ),
+    "counting": (
+        "Tally",
+        "count",
+        "tally",
+    ),
     "differences": (
         "azuma",
         "azuma_deviation",
@@ -46,12 +61,42 @@ _HOMES = {
         "mcdiarmid_deviation",
     ),
     "graph": ("graph_bytes",),
-    "lanczos": ("Ritz", "eigenvalues"),
-    "memory": ("Batch", "fitting", "part", "rows", "to_device"),
-    "neighbours": ("Neighbours", "UniqueRows", "nearest", "nearest_in", "unique_rows"),
-    "objective": ("Hessian", "LossSum", "Objective", "flatten"),
-    "operator": ("Counted", "DenseOperator", "Operator"),
-    "quadrature": ("Quadrature", "lanczos_quadrature"),
+    "lanczos": (
+        "Ritz",
+        "eigenvalues",
+    ),
+    "memory": (
+        "Batch",
+        "fitting",
+        "part",
+        "rows",
+        "to_device",
+    ),
+    "neighbours": (
+        "Neighbours",
+        "UniqueRows",
+        "nearest",
+        "nearest_in",
+        "unique_rows",
+    ),
+    "objective": (
+        "LossSum",
+        "Objective",
+    ),
+    "operator": (
+        "Counted",
+        "DenseOperator",
+        "Operator",
+    ),
+    "products": (
+        "Hessian",
+        "KeptProducts",
+        "flatten",
+    ),
+    "quadrature": (
+        "Quadrature",
+        "lanczos_quadrature",
+    ),
     "random_matrix": (
         "goe_all_positive",
         "goe_exponent",
@@ -59,20 +104,31 @@ _HOMES = {
         "marchenko_pastur_edges",
         "semicircle_share",
     ),
-    "relative_entropy": ("kl", "kl_inverse"),
-    "second": ("NoSecondDerivativeError", "missing_operator", "second_derivatives"),
-    "trace": ("hutchinson", "hutchpp"),
+    "relative_entropy": (
+        "kl",
+        "kl_inverse",
+    ),
+    "second": (
+        "NoSecondDerivativeError",
+        "missing_operator",
+        "second_derivatives",
+    ),
+    "trace": (
+        "hutchinson",
+        "hutchpp",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Batch", "Counted", "DenseOperator", "Hessian", "LossSum", "Neighbours", "NoSecondDerivativeError", "Objective",
-    "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows", "azuma", "azuma_deviation", "bennett", "bernstein",
-    "bounded_differences", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw", "efron_stein",
-    "eigenvalues", "empirical_bernstein", "fitting", "flatten", "goe_all_positive", "goe_exponent", "graph_bytes",
-    "hoeffding", "hutchinson", "hutchpp", "kl", "kl_inverse", "lanczos_quadrature", "marchenko_pastur_density",
-    "marchenko_pastur_edges", "mcdiarmid", "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part",
-    "rows", "second_derivatives", "semicircle_share", "tally", "to_device", "unique_rows",
+    "Batch", "Counted", "DenseOperator", "Hessian", "KeptProducts", "LossSum", "Neighbours", "NoSecondDerivativeError",
+    "Objective", "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows", "azuma", "azuma_deviation", "bennett",
+    "bernstein", "bounded_differences", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw",
+    "efron_stein", "eigenvalues", "empirical_bernstein", "fitting", "flatten", "goe_all_positive", "goe_exponent",
+    "graph_bytes", "hoeffding", "hutchinson", "hutchpp", "kl", "kl_inverse", "lanczos_quadrature",
+    "marchenko_pastur_density", "marchenko_pastur_edges", "mcdiarmid", "mcdiarmid_deviation", "missing_operator",
+    "nearest", "nearest_in", "part", "rows", "second_derivatives", "semicircle_share", "tally", "to_device",
+    "unique_rows",
 ]  # fmt: skip
 
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from .counting import count
-from .graph import differentiable_once, graph_bytes
-from .memory import Batch, fitting, is_out_of_memory, rows, to_device
-from .second import NoSecondDerivativeError, second_derivatives
+from .memory import Batch, fitting, rows, to_device
+from .products import MEMORY, Hessian, flatten
+
+__all__ = ["MEMORY", "Hessian", "LossSum", "Objective", "flatten"]
 
 LossSum = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 """``(model, batch) -> (weighted sum of the losses, sum of the weights)``, both scalar tensors."""
-
-MEMORY = 1 << 29  # bytes of graphs that a Hessian operator may retain: half a GiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,125 +143,3 @@ class Objective:
             raise ValueError(f"a vector of shape {tuple(vector.shape)} does not match {self.size} parameters")
         pieces = torch.split(vector, [p.numel() for p in self.parameters.values()])
         return [piece.view_as(p) for piece, p in zip(pieces, self.parameters.values(), strict=True)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Graph:
-    """Gradients of one piece of the data with the graph behind them; only those that depend on the parameters."""
-
-    slopes: tuple[Tensor, ...]
-    places: tuple[int, ...]
-    examples: int
-
-
-class Hessian:
-    """Products with the Hessian of an `Objective`, by differentiating its gradient.
-
-    The graph of the gradient of each batch is built once and kept while the kept graphs fit into ``memory`` bytes; the
-    remaining batches are rebuilt for every product. A product costs about 1.4 (dense layers) to 2.5 (convolutions)
-    gradients from a kept graph and about one forward and backward more from a rebuilt one. When memory runs out, the
-    kept graphs go first, then batches are halved.
-    """
-
-    def __init__(self, objective: Objective, *, memory: int = MEMORY) -> None:
-        self.objective = objective
-        self.memory = memory
-        self.products = 0
-        self._kept: dict[int, _Graph] = {}
-        self._kept_bytes = 0
-        self._batches: int | None = None  # known after the first product
-
-    @property
-    def size(self) -> int:
-        return self.objective.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.objective.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.objective.device
-
-    def matvec(self, vector: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
-        """``H @ vector`` over all batches, added in float64.
-
-        Raises
-        ------
-        NoSecondDerivativeError
-            When an operator of the network can be differentiated only once; it is named.
-        """
-        pieces = self.objective.unflatten(vector.to(self.device))
-        leaves = self.objective.parameters.values()
-        direction = [piece.to(p.dtype) for piece, p in zip(pieces, leaves, strict=True)]
-        with second_derivatives(), torch.enable_grad():
-            try:
-                total = self._product(direction)
-            except RuntimeError as error:
-                if not (self._kept and is_out_of_memory(error)):
-                    raise
-                self.memory = 0
-                self._kept.clear()
-                total = None
-            if total is None:  # outside of the handler, which keeps the frames of the failed attempt alive
-                total = self._product(direction)
-        self.products += 1
-        return total.to(self.dtype)
-
-    def __matmul__(self, vector: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
-
-    def _product(self, direction: list[Tensor]) -> Float[Tensor, "p"]:
-        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        if self._batches is not None and len(self._kept) == self._batches:  # the data need not be read
-            for graph in self._kept.values():
-                total += self._times(graph, direction)
-            return total
-        seen = 0
-        for i, batch in enumerate(self.objective.on_device()):
-            if i in self._kept:
-                total += self._times(self._kept[i], direction)
-            else:
-                for piece in fitting(partial(self._fresh, direction=direction, i=i, whole=rows(batch)), batch):
-                    total += piece
-            seen += 1
-        self._batches = seen
-        return total
-
-    def _fresh(self, piece: Batch, direction: list[Tensor], i: int, whole: int) -> Tensor:
-        """The product of a piece of batch ``i`` from a new graph, which is kept when it is all of it and fits."""
-        graph = self._build(piece)
-        product = self._times(graph, direction)
-        if self._batches is None and graph.examples == whole:
-            living = [*self.objective.model.parameters(), *self.objective.model.buffers(), *pytree.tree_leaves(piece)]
-            size = graph_bytes(graph.slopes, without=[t for t in living if isinstance(t, Tensor)])
-            if self._kept_bytes + size <= self.memory:
-                self._kept[i] = graph
-                self._kept_bytes += size
-        return product
-
-    def _build(self, batch: Batch) -> _Graph:
-        leaves = list(self.objective.parameters.values())
-        loss = self.objective.chunk_loss(batch)
-        if self._batches is None and (name := differentiable_once([loss])) is not None:
-            raise NoSecondDerivativeError(name)
-        slopes = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
-        curved = [(s, place) for place, s in enumerate(slopes) if s is not None and s.requires_grad]
-        count(gradients=rows(batch))
-        return _Graph(tuple(s for s, _ in curved), tuple(place for _, place in curved), rows(batch))
-
-    def _times(self, graph: _Graph, direction: list[Tensor]) -> Tensor:
-        leaves = list(self.objective.parameters.values())
-        products: tuple[Tensor, ...] = tuple(torch.zeros_like(p) for p in leaves)
-        if graph.slopes:  # none where the loss is linear in every parameter
-            products = torch.autograd.grad(
-                graph.slopes, leaves, grad_outputs=[direction[place] for place in graph.places],
-                retain_graph=True, allow_unused=True, materialize_grads=True,
-            )  # fmt: skip
-        count(hvps=graph.examples)
-        return flatten(products)
-
-
-def flatten(pieces: Iterable[Tensor]) -> Float[Tensor, "p"]:
-    """One flat vector from tensors in the order given."""
-    return torch.cat([piece.reshape(-1) for piece in pieces])
