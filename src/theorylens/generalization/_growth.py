@@ -7,20 +7,44 @@ Source   Sauer (1972), J. Comb. Theory A 13:145; Shelah (1972), Pacific J. Math.
 from __future__ import annotations
 
 import math
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._asked import whole
+from ._elementwise import elementwise
+
+Objects = NDArray[np.object_]
+Floats = NDArray[np.float64]
 
 _TERMS = 1_000_000  # terms of a sum taken singly; beyond, the rest is bounded by a geometric series
 
 
-def sauer_shelah(m: int, d: int) -> int:
+@overload
+def sauer_shelah(m: int, d: int) -> int: ...  # type: ignore[overload-overlap]
+@overload
+def sauer_shelah(m: object, d: object) -> Objects: ...
+def sauer_shelah(m: Any, d: Any) -> int | Objects:
     """Sum of C(m, i) over i <= d: no class of VC dimension ``d`` labels ``m`` points in more ways. Exact.
+
+    Numbers give a Python integer of any size; arrays broadcast to an array of such integers (dtype object), because
+    the sums soon leave 64 bits. `log_sauer_shelah` gives float64.
+
+    Raises
+    ------
+    ValueError
+        ``m`` or ``d`` negative or not whole, shapes that do not broadcast.
 
     >>> sauer_shelah(10, 3), sauer_shelah(12, 4)
     (176, 794)
+    >>> sauer_shelah([10, 12], [[3], [4]]).tolist()
+    [[176, 299], [386, 794]]
     """
+    return elementwise(_sum_of_binomials, m, d, dtype=object)  # type: ignore[no-any-return]
+
+
+def _sum_of_binomials(m: int, d: int) -> int:
     m, d = whole("m", m, 0), whole("d", d, 0)
     total = term = 1
     for i in range(1, min(m, d) + 1):
@@ -29,8 +53,19 @@ def sauer_shelah(m: int, d: int) -> int:
     return total
 
 
-def log_sauer_shelah(m: int, d: int) -> float:
-    """Natural logarithm of `sauer_shelah`, for numbers too large to write down; relative error below 1e-9."""
+@overload
+def log_sauer_shelah(m: int, d: int) -> float: ...  # type: ignore[overload-overlap]
+@overload
+def log_sauer_shelah(m: object, d: object) -> Floats: ...
+def log_sauer_shelah(m: Any, d: Any) -> float | Floats:
+    """Natural logarithm of `sauer_shelah`, for numbers too large to write down; relative error below 1e-9.
+
+    Arrays broadcast to float64.
+    """
+    return elementwise(_log_sum, m, d)  # type: ignore[no-any-return]
+
+
+def _log_sum(m: int, d: int) -> float:
     m, d = whole("m", m, 0), whole("d", d, 0)
     if d >= m:
         return m * math.log(2)
@@ -69,16 +104,24 @@ def log_growth_relaxed(m: int, d: int) -> float:
     return m * math.log(2) if m < d else d * (1 + math.log(m / d))
 
 
-def cover_count(n: int, d: int, *, affine: bool = False) -> int:
+@overload
+def cover_count(n: int, d: int, *, affine: bool = False) -> int: ...  # type: ignore[overload-overlap]
+@overload
+def cover_count(n: object, d: object, *, affine: bool = False) -> Objects: ...
+def cover_count(n: Any, d: Any, *, affine: bool = False) -> int | Objects:
     """Labellings of ``n`` points in general position in d dimensions by halfspaces: 2 sum of C(n-1, k) over k < d.
 
     General position: any d of the points are linearly independent, or with ``affine`` (halfspaces with an offset) any
     d + 1 affinely independent. For other points it is an upper bound, so it is the growth function of halfspaces.
+    Numbers give an exact Python integer, arrays broadcast to an array of them (dtype object).
 
     >>> cover_count(8, 3)
     58
     >>> [cover_count(n, 2, affine=True) for n in (3, 4, 5)]
     [8, 14, 22]
     """
-    n, d = whole("n", n), whole("d", d)
-    return 2 * sauer_shelah(n - 1, d - 1 + affine)
+
+    def counted(n: int, d: int) -> int:
+        return 2 * _sum_of_binomials(whole("n", n) - 1, whole("d", d) - 1 + affine)
+
+    return elementwise(counted, n, d, dtype=object)  # type: ignore[no-any-return]

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._asked import positive, whole
+from ._elementwise import elementwise
 
 Floats = NDArray[np.float64]
 
@@ -34,18 +35,33 @@ class FunctionClass(Protocol):
     def suprema(self, signs: Floats) -> Floats: ...
 
 
-def massart(count: int, n: int, max_norm: float) -> float:
+@overload
+def massart(count: int, n: int, max_norm: float) -> float: ...  # type: ignore[overload-overlap]
+@overload
+def massart(count: object, n: object, max_norm: object) -> Floats: ...
+def massart(count: Any, n: Any, max_norm: Any) -> float | Floats:
     """max_norm sqrt(2 ln count) / n: no set of ``count`` vectors of that 2-norm has a larger Rademacher average.
 
-    For values in [-1, 1] the norm is at most sqrt(n). Massart (2000), lemma 5.2.
+    For values in [-1, 1] the norm is at most sqrt(n). Massart (2000), lemma 5.2. Rounded up; arrays broadcast.
+
+    Raises
+    ------
+    ValueError
+        ``count`` or ``n`` below 1 or not whole, a norm that is negative or not finite, shapes that do not broadcast.
 
     >>> round(massart(64, 50, math.sqrt(50)), 12)
     0.407866796068
+    >>> massart([1, 64], 50, math.sqrt(50)).round(3)
+    array([0.   , 0.408])
     """
+    return elementwise(_massart, count, n, max_norm)  # type: ignore[no-any-return]
+
+
+def _massart(count: int, n: int, max_norm: float) -> float:
     count, n = whole("count", count), whole("n", n)
     if not 0 <= max_norm < math.inf:
         raise ValueError(f"max_norm must be finite and at least 0, got {max_norm}")
-    return max_norm * math.sqrt(2 * math.log(count)) / n
+    return max_norm * math.sqrt(2 * math.log(count)) / n * (1 + 2.0**-49)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from theorylens.results import Message
 
 from ._asked import probability, share, whole
+from ._elementwise import elementwise
 from ._growth import log_growth_relaxed, log_sauer_shelah
 
 Variant = Literal["mohri", "vapnik", "bousquet", "abu-mostafa"]
@@ -87,9 +91,18 @@ class VcBound:
     theorem: Message
 
 
-def vc_gap(
+@overload
+def vc_gap(  # type: ignore[overload-overlap]
     m: int, d: int, delta: float, variant: Variant = "mohri", *, growth: Growth = "relaxed", two_sided: bool = False
-) -> float:
+) -> float: ...
+@overload
+def vc_gap(
+    m: object, d: object, delta: object, variant: Variant = "mohri", *, growth: Growth = "relaxed",
+    two_sided: bool = False,
+) -> NDArray[np.float64]: ...  # fmt: skip
+def vc_gap(
+    m: Any, d: Any, delta: Any, variant: Variant = "mohri", *, growth: Growth = "relaxed", two_sided: bool = False
+) -> float | NDArray[np.float64]:
     """Gap that holds for all classifiers of a class at once with probability 1 - delta, clipped to 1.
 
     With G = ln of the growth function (bounded by VC dimension d, at m or 2 m points):
@@ -101,20 +114,32 @@ def vc_gap(
     Parameters
     ----------
     m, d
-        Number of independent examples, VC dimension; both at least 1. Fewer examples than ``d`` give 1.
+        Number of independent examples, VC dimension; both at least 1. Fewer examples than ``d`` give 1. Arrays
+        broadcast, with ``delta``.
     growth
         ``"relaxed"`` is (e m / d)**d, ``"exact"`` the Sauer-Shelah sum.
     two_sided
         Bound the absolute value; theorems that are one-sided then pay with delta / 2 for each sign.
 
+    Raises
+    ------
+    ValueError
+        Counts below 1 or not whole, a delta outside (0, 1), an unknown variant or growth.
+
     >>> round(vc_gap(1000, 10, 0.05), 10)
     0.3735207394
     >>> vc_gap(10, 100, 0.05)
     1.0
+    >>> vc_gap([1000, 10_000], 10, 0.05).round(3)
+    array([0.374, 0.138])
     """
-    m, d = whole("m", m), whole("d", d)
-    gap = growth_gap(m, _log_growth(d, variant, growth), delta, variant, two_sided=two_sided)
-    return 1.0 if m < d else gap
+
+    def gap(m: Any, d: Any, delta: float) -> float:
+        m, d = whole("m", m), whole("d", d)
+        found = growth_gap(m, _log_growth(d, variant, growth), delta, variant, two_sided=two_sided)
+        return 1.0 if m < d else found
+
+    return elementwise(gap, m, d, delta)  # type: ignore[no-any-return]
 
 
 def growth_gap(
