@@ -38,6 +38,7 @@ from ._perturbed_gd import Perturbation, PerturbedGD, Thresholds, perturbed_gd_t
 from ._random_fields import p_spin_complexity, p_spin_index_share, p_spin_threshold
 from ._rescaling import Invariance, Rescaling, invariance, rescaled
 from ._sam import ASAM, SAM
+from ._sam_family import GSAM, USAM, FisherSAM, LookSAM
 from ._second_order import SecondOrderTest, is_second_order_stationary, is_strict_saddle, second_order_test
 from ._shards import fisher_rao_norm, m_sharpness
 from ._sharpness_probe import probe_expected_sharpness
@@ -55,20 +56,21 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "PROBES", "SAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove", "CurvatureSummary",
-    "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun", "GaussNewton", "Invariance",
-    "LayerCurvature", "NegativeCurvature", "NewtonEvent", "Path", "Perturbation", "PerturbedGD", "Place", "Rescaling",
-    "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker", "Slice", "SpectralDensity", "StepRule", "StrictSaddle",
-    "Surface", "Thresholds", "TraceSplit", "WorstCase", "adam_stability_limit", "average_weights", "averaged_model",
-    "averaging", "barrier", "both_ends", "classify", "critical_point", "cubic_step", "curvature_directions",
-    "curvature_summary", "downward_direction", "eigenvalues", "empirical_fisher", "escape_direction", "escape_time",
-    "expected_sharpness", "fisher_rao_norm", "flow_escape_time", "gauss_newton", "gauss_newton_trace",
-    "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues", "hessian_trace", "invariance",
-    "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path",
-    "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
-    "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "perturbed_gd_thresholds",
-    "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness",
-    "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction", "rescaled", "second_order_test",
-    "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule",
-    "strict_saddle", "trace", "trace_split", "update_statistics", "worst_case_sharpness",
+    "ASAM", "GSAM", "PROBES", "SAM", "USAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove",
+    "CurvatureSummary", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun",
+    "FisherSAM", "GaussNewton", "Invariance", "LayerCurvature", "LookSAM", "NegativeCurvature", "NewtonEvent", "Path",
+    "Perturbation", "PerturbedGD", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker",
+    "Slice", "SpectralDensity", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "WorstCase",
+    "adam_stability_limit", "average_weights", "averaged_model", "averaging", "barrier", "both_ends", "classify",
+    "critical_point", "cubic_step", "curvature_directions", "curvature_summary", "downward_direction", "eigenvalues",
+    "empirical_fisher", "escape_direction", "escape_time", "expected_sharpness", "fisher_rao_norm", "flow_escape_time",
+    "gauss_newton", "gauss_newton_trace", "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues",
+    "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness",
+    "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along",
+    "noisy_gd_escape_steps", "octopus", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold",
+    "perturbed_gd_thresholds", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
+    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
+    "rescaled", "second_order_test", "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density",
+    "stability_limit", "step_rule", "strict_saddle", "trace", "trace_split", "update_statistics",
+    "worst_case_sharpness",
 ]  # fmt: skip

@@ -14,51 +14,76 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 
-class _SharpnessAware(Optimizer, ABC):
-    """The two steps; the subclass says in which unit the neighbourhood is measured."""
+class SharpnessAware(Optimizer, ABC):
+    """The two steps; the subclass says how the neighbourhood is measured and what becomes of the gradient there."""
+
+    _keeps_first = False  # whether `_settle` needs the gradient at the weights themselves
 
     def __init__(self, base: Optimizer, rho: float, model: nn.Module | None) -> None:
         _check(base, rho)
         self.base = base
         self.skipped = 0
         self._model = model
+        self._open = self._moved = False
         self._origin: dict[Tensor, Tensor] = {}
+        self._first: dict[Tensor, Tensor] = {}
         self._statistics: _Frozen | None = None
         super().__init__(base.param_groups, {"rho": rho})
         self.param_groups = base.param_groups  # one list, so that a scheduler of either moves both
         self.state = base.state
 
-    def first_step(self) -> None:
-        """Move to the neighbour along the gradient that is there, and zero the gradients."""
-        if self._origin:
+    def first_step(self, scaler: GradScaler | None = None) -> bool:
+        """Move to the neighbour along the gradient that is there, and zero the gradients.
+
+        Returns whether a second gradient is wanted before `second_step`; False in some steps of `LookSAM` only.
+        ``scaler`` is the AMP scaler that the loss was scaled with; `SAM`, `ASAM` and `GSAM` do not need it.
+        """
+        if self._open:
             raise RuntimeError("first_step was called twice; call second_step in between")
+        if not any(p.grad is not None for p in self._all()):
+            raise RuntimeError("no parameter has a gradient; call backward() before first_step()")
+        self._open = True
+        with torch.no_grad():
+            return self._ascend(float(scaler.get_scale()) if scaler is not None else 1.0)
+
+    def _ascend(self, scale: float) -> bool:
         slopes = [
-            (p, self._scale(p), group["rho"]) for group in self.param_groups for p in group["params"]
+            (p, self._metric(p, scale), group["rho"]) for group in self.param_groups for p in group["params"]
             if p.grad is not None
         ]  # fmt: skip
-        if not slopes:
-            raise RuntimeError("no parameter has a gradient; call backward() before first_step()")
-        with torch.no_grad():
-            squares = [float((p.grad * t).double().square().sum()) for p, t, _ in slopes]
-            norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.inf
-            self._origin = {p: p.detach().clone() for p, _, _ in slopes}
-            if norm == 0 or math.isinf(norm):
-                self.skipped += 1
-            else:
-                for p, t, rho in slopes:
-                    p.add_(p.grad * t * t, alpha=rho / norm)
+        squares = [float((p.grad.double().square() * m).sum()) for p, m, _ in slopes]
+        self._moved = all(map(math.isfinite, squares)) and any(squares)
+        self._origin = {p: p.detach().clone() for p, _, _ in slopes}
+        if self._moved:
+            length = self._length(math.sqrt(math.fsum(squares)), scale)
+            if self._keeps_first:
+                self._first = {p: p.grad.clone() for p, _, _ in slopes}
+            for p, m, rho in slopes:
+                p.add_(p.grad * m, alpha=rho / length)
+        else:
+            self.skipped += 1
         self.zero_grad()
         self._statistics = _Frozen(self._model)
+        return True
 
-    def second_step(self) -> None:
-        """Move back and take the base optimiser's step with the gradient that is there now; it is kept."""
-        if not self._origin:
+    def second_step(self, scaler: GradScaler | None = None) -> None:
+        """Move back and take the base optimiser's step with the gradient that is there now; it is kept.
+
+        With ``scaler`` the step is ``scaler.step(base)``, which unscales and leaves out a step with infinities;
+        ``scaler.update()`` is the loop's business, as always.
+        """
+        if not self._open:
             raise RuntimeError("second_step needs first_step before it, and a second backward() in between")
         self._back()
-        self.base.step()
+        self._settle()
+        if scaler is None:
+            self.base.step()
+        else:
+            scaler.step(self.base)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Both steps; returns the loss at the weights themselves."""
@@ -75,7 +100,7 @@ class _SharpnessAware(Optimizer, ABC):
         with torch.no_grad():
             for p, value in self._origin.items():
                 p.copy_(value)
-        self._origin = {}
+        self._origin, self._open = {}, False
         if self._statistics is not None:
             self._statistics.thaw()
             self._statistics = None
@@ -90,44 +115,69 @@ class _SharpnessAware(Optimizer, ABC):
         losses, total = [], dict[Tensor, Tensor]()
         for closure in closures:
             losses.append(self._gradient_nearby(closure))
-            for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is not None:
-                        share = p.grad.detach() / len(closures)
-                        total[p] = total[p] + share if p in total else share
+            for p in self._all():
+                if p.grad is not None:
+                    share = p.grad.detach() / len(closures)
+                    total[p] = total[p] + share if p in total else share
         for p, slope in total.items():
             p.grad = slope
         self.base.step()
         return losses
 
     def _gradient_nearby(self, closure: Callable[[], Any]) -> Any:
-        """Leave the gradient at the neighbour in place, with the weights where they were; returns the first loss."""
+        """Leave the gradient to step along in place, with the weights where they were; returns the first loss."""
         with torch.enable_grad():
             loss = closure()
-        self.first_step()
         try:
-            with torch.enable_grad():
-                closure()
+            if self.first_step():
+                with torch.enable_grad():
+                    closure()
         finally:
             self._back()
+        self._settle()
         return loss
 
+    def _all(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
     @abstractmethod
-    def _scale(self, p: Tensor) -> Tensor | float:
-        """T_w: the unit in which the neighbourhood is measured, per weight."""
+    def _metric(self, p: Tensor, scale: float) -> Tensor | float:
+        """Squared unit in which the neighbourhood is measured, per weight; the loss was multiplied by ``scale``."""
+
+    def _length(self, norm: float, scale: float) -> float:
+        """What the metric times the gradient is divided by; ``norm`` is the gradient's in the metric."""
+        del scale
+        return norm
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Turn the gradient at the neighbour into the one to step along; the weights are back."""
+        self._first = {}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.base.zero_grad(set_to_none=set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.base.state_dict()
+        """That of the base optimiser, with what is not the base's beside it."""
+        return {**self.base.state_dict(), "sharpness_aware": self._own_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.base.load_state_dict(state_dict)
+        """Take one of this kind, or one of a plain base optimiser: the radius then stays what it is."""
+        radii = [group["rho"] for group in self.param_groups]
+        self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "sharpness_aware"})
         self.param_groups, self.state = self.base.param_groups, self.base.state
+        for group, rho in zip(self.param_groups, radii, strict=True):
+            group.setdefault("rho", rho)
+        self._take_own_state(state_dict.get("sharpness_aware", {}))
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"skipped": self.skipped}
+
+    def _take_own_state(self, own: dict[str, Any]) -> None:
+        self.skipped = own.get("skipped", self.skipped)
 
 
-class SAM(_SharpnessAware):
+class SAM(SharpnessAware):
     """w <- base step at w with the gradient taken at w + rho g / |g|.
 
     Two ways to use it. With a closure that zeroes the gradients, computes the loss, calls backward and returns the
@@ -137,8 +187,9 @@ class SAM(_SharpnessAware):
         loss_on(batch).backward(); rule.second_step()
 
     ``first_step`` moves to the neighbour and zeroes the gradients; ``second_step`` moves back, bit for bit, and lets
-    the base optimiser step. The direction does not depend on the scale of the gradient, so a loss that AMP scaled
-    needs no unscaling before ``first_step``. With the two-step interface give schedulers ``base``, whose step they see.
+    the base optimiser step. With AMP both losses are scaled and ``second_step(scaler)`` takes the scaler's step; the
+    direction does not depend on the scale of the gradient, so ``first_step`` needs no unscaling. With the two-step
+    interface give schedulers ``base``, whose step they see.
 
     Parameters
     ----------
@@ -169,12 +220,12 @@ class SAM(_SharpnessAware):
     def __init__(self, base: Optimizer, *, rho: float = 0.05, model: nn.Module | None = None) -> None:
         super().__init__(base, rho, model)
 
-    def _scale(self, p: Tensor) -> float:
-        del p
+    def _metric(self, p: Tensor, scale: float) -> float:
+        del p, scale
         return 1.0
 
 
-class ASAM(_SharpnessAware):
+class ASAM(SharpnessAware):
     """SAM in a neighbourhood that follows the size of the weights: |T_w^-1 (w' - w)| <= rho with T_w = |w| + eta.
 
     w' = w + rho T_w² g / |T_w g|: rescaling two layers against each other (for eta = 0) moves the neighbourhood along,
@@ -194,8 +245,9 @@ class ASAM(_SharpnessAware):
         self.eta = eta
         super().__init__(base, rho, model)
 
-    def _scale(self, p: Tensor) -> Tensor:
-        return p.detach().abs() + self.eta
+    def _metric(self, p: Tensor, scale: float) -> Tensor:
+        del scale
+        return (p.detach().abs() + self.eta).square()
 
 
 def _check(base: object, rho: float) -> None:
@@ -203,6 +255,8 @@ def _check(base: object, rho: float) -> None:
         raise TypeError(
             f"base is a {type(base).__name__}, needed is an optimiser: SAM(torch.optim.SGD(model.parameters(), lr=0.1))"
         )
+    if isinstance(base, torch.optim.LBFGS):
+        raise TypeError("LBFGS asks for the loss several times a step and cannot be the base; take SGD or Adam")
     if not (math.isfinite(rho) and rho >= 0):
         raise ValueError(f"rho must be at least 0, got {rho}")
 
@@ -211,7 +265,7 @@ class _Frozen:
     """Running statistics of batch normalisation, put back after the second pass through the network."""
 
     def __init__(self, model: nn.Module | None) -> None:
-        norms = [] if model is None else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        norms = [] if model is None else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
         self._kept = [(b, b.detach().clone()) for norm in norms for b in norm.buffers(recurse=False)]
 
     def thaw(self) -> None:
