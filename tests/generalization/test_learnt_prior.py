@@ -88,7 +88,7 @@ def test_a_share_outside_its_range_is_refused(share):
 
 def test_too_few_units_are_refused():
     split = Split(rows_of(30), units=[0] * 15 + [1] * 15)
-    with pytest.raises(ValueError, match="of 2 independent units leaves fewer than two"):
+    with pytest.raises(ValueError, match="of 2 independent units leave fewer than two"):
         parts(split, np.arange(30), 0.5)
 
 

@@ -27,7 +27,7 @@ class GaussianPosterior(nn.Module):
     """A network whose weights are drawn anew at every call: around ``net`` before training, and wherever it leads.
 
     Calling it draws from the posterior with torch's global random state. Parameters to train: ``means`` and
-    ``log_ratios``, the logarithms of std / prior_std; both start at the prior, so the divergence starts at 0.
+    ``log_ratios``, the logarithms of std over the prior's; both start at the prior, so the divergence starts at 0.
 
     Parameters
     ----------
@@ -62,6 +62,7 @@ class GaussianPosterior(nn.Module):
         self.log_ratios = nn.ParameterList([torch.zeros_like(v) for v in values])
         for i, value in enumerate(values):
             self.register_buffer(f"prior_mean_{i}", value.clone())
+            self.register_buffer(f"prior_std_{i}", torch.full_like(value, prior_std, dtype=torch.float64))
         self._dense = self._dense_layers() if by_example else {}
 
     def _dense_layers(self) -> dict[str, nn.Linear]:
@@ -85,6 +86,23 @@ class GaussianPosterior(nn.Module):
     def parameters_drawn(self) -> int:
         return sum(mean.numel() for mean in self.means)
 
+    def successor(self) -> GaussianPosterior:
+        """A posterior that starts where this one is and has it as its prior: the next step of a recursion."""
+        after = copy.deepcopy(self)
+        with torch.no_grad():
+            for i in range(len(self.names)):
+                after.get_buffer(f"prior_mean_{i}").copy_(self.means[i])
+                after.get_buffer(f"prior_std_{i}").copy_(
+                    self.get_buffer(f"prior_std_{i}") * self.log_ratios[i].double().exp()
+                )
+                after.log_ratios[i].zero_()
+        return after
+
+    def stds(self) -> list[Tensor]:
+        """Standard deviation of each random weight, as `means`."""
+        priors = [self.get_buffer(f"prior_std_{i}") for i in range(len(self.names))]
+        return [(std * ratio.exp()).to(ratio.dtype) for std, ratio in zip(priors, self.log_ratios, strict=True)]
+
     def divergence(self) -> Tensor:
         """KL(posterior || prior) in nats, float64.
 
@@ -97,12 +115,13 @@ class GaussianPosterior(nn.Module):
         parts = []
         for i, (mean, ratio) in enumerate(zip(self.means, self.log_ratios, strict=True)):
             r, shift = ratio.double(), mean.double() - self.get_buffer(f"prior_mean_{i}").double()
-            parts.append((torch.expm1(2 * r) / 2 - r).sum() + (shift**2).sum() / (2 * self.prior_std**2))
+            spread = self.get_buffer(f"prior_std_{i}")
+            parts.append((torch.expm1(2 * r) / 2 - r).sum() + ((shift / spread) ** 2).sum() / 2)
         return torch.stack(parts).sum()
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """The output of ``net`` with weights drawn from the posterior."""
-        stds = [self.prior_std * ratio.exp() for ratio in self.log_ratios]
+        stds = self.stds()
         if not self.by_example:
             drawn = [m + s * torch.randn_like(s) for m, s in zip(self.means, stds, strict=True)]
             return functional_call(self.net, dict(zip(self.names, drawn, strict=True)), inputs, named)

@@ -59,18 +59,27 @@ def gibbs_risk(score: Score, examples: int, *, draws: int, batch: int, by_exampl
     ValueError
         No example, draw or batch; a loss outside [0, 1] or not a number.
     """
+    return gibbs_risks(score, examples, draws=draws, batch=batch, by_example=by_example)[0]
+
+
+def gibbs_risks(
+    score: Score, examples: int, *, draws: int, batch: int, by_example: bool, measured: int = 1
+) -> tuple[GibbsRisk, ...]:  # fmt: skip
+    """As `gibbs_risk` for ``measured`` losses of the same draws: ``score(rows)`` returns (rows,) or (rows, measured)."""
     if examples < 1 or draws < 1 or batch < 1:
         raise ValueError(f"at least one example, draw and batch is needed, got {examples}, {draws}, {batch}")
     parts = torch.arange(examples).tensor_split(-(-examples // batch))
-    sums = []
+    sums: list[list[float]] = [[] for _ in range(measured)]
     for _ in range(draws):
         for rows in parts:
-            losses = score(rows).double()
-            if losses.shape != rows.shape or not bool(((losses >= 0) & (losses <= 1)).all()):
+            losses = score(rows).double().reshape(len(rows), -1)
+            if losses.shape[1] != measured or not bool(((losses >= 0) & (losses <= 1)).all()):
                 raise ValueError(f"one loss in [0, 1] is needed for each of {len(rows)} examples")
-            sums.append(float(losses.sum()))
-    mean = math.fsum(sums) / (draws * examples)
+            for found, total in zip(sums, losses.sum(0).tolist(), strict=True):
+                found.append(total)
+    means = [math.fsum(found) / (draws * examples) for found in sums]
     if by_example:
-        return GibbsRisk(mean=mean, terms=draws * examples)
+        return tuple(GibbsRisk(mean=mean, terms=draws * examples) for mean in means)
     largest = max(map(len, parts))
-    return GibbsRisk(mean=mean, terms=draws * len(parts), inflation=largest * len(parts) / examples)
+    inflation = largest * len(parts) / examples
+    return tuple(GibbsRisk(mean=mean, terms=draws * len(parts), inflation=inflation) for mean in means)

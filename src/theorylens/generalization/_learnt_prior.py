@@ -9,6 +9,7 @@ Breaks   when the settings were chosen by their bounds without being counted
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,24 +48,64 @@ def parts(split: Split, rows: NDArray[np.int64], share: float, *, seed: int = 0)
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of the prior must lie strictly between 0 and 1, got {share}")
+    first, second = portions(split, rows, (share, 1 - share), seed=seed)
+    return Parts(prior=first.rows, bound=second.units)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """One portion of a training split: all rows of its units, and one row per unit that may serve for a bound."""
+
+    rows: tuple[int, ...]
+    units: tuple[int, ...]
+
+
+def portions(
+    split: Split, rows: NDArray[np.int64], shares: Sequence[float], *, seed: int = 0
+) -> tuple[Portion, ...]:  # fmt: skip
+    """Divide the units of ``split`` at random into portions; the same for every order of the rows of a seed.
+
+    Rows of one unit are in one portion, and so are rows with the same input; no two portions have a unit in common.
+
+    Parameters
+    ----------
+    rows
+        Numbers of the rows that may serve for a bound: those with a target.
+    shares
+        Of the units, for each portion; positive, adding up to 1.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two shares, shares that are not positive or do not add up to 1, or a portion with fewer than two
+        units.
+    """
+    if len(shares) < 2 or not all(share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
+        raise ValueError(f"shares of two or more portions, positive and adding up to 1, are needed; got {list(shares)}")
     group = _together(split)
-    generator = np.random.default_rng(key_seed("learnt prior", split.content, share, seed))
+    generator = np.random.default_rng(key_seed("learnt prior", split.content, shares[0], seed))
     names = _named(split, group)
     order = generator.permutation(len(names))
     place = np.empty(len(names), dtype=np.int64)
     place[np.argsort(names, kind="stable")] = order  # by content: the order of the file decides nothing
-    count = round(share * len(names))
-    if count < 2 or len(names) - count < 2:
+    ends = [round(sum(shares[: i + 1]) * len(names)) for i in range(len(shares))]
+    begins = [0, *ends[:-1]]
+    if min(end - begin for begin, end in zip(begins, ends, strict=True)) < 2:
         raise ValueError(
-            f"a share of {share} of {len(names)} independent units leaves fewer than two for the prior or the bound"
+            f"shares of {', '.join(f'{s:g}' for s in shares)} of {len(names)} independent units leave fewer than two "
+            "for a portion: a prior and a bound need two at least"
         )
-    left = [row for row in rows if place[group[row]] >= count]
-    shuffled = generator.permutation(np.asarray(sorted(left, key=lambda row: split.row_hashes[row]), dtype=np.int64))
+    shuffled = generator.permutation(np.asarray(sorted(rows, key=lambda row: split.row_hashes[row]), dtype=np.int64))
     first: dict[int, int] = {}
     for row in shuffled:
         first.setdefault(int(group[row]), int(row))
-    prior = np.flatnonzero(place[group] < count)
-    return Parts(prior=tuple(map(int, prior)), bound=tuple(sorted(first.values())))
+    return tuple(
+        Portion(
+            rows=tuple(map(int, np.flatnonzero((place[group] >= begin) & (place[group] < end)))),
+            units=tuple(sorted(row for unit, row in first.items() if begin <= place[unit] < end)),
+        )
+        for begin, end in zip(begins, ends, strict=True)
+    )
 
 
 def _together(split: Split) -> NDArray[np.int64]:

@@ -5,20 +5,18 @@ Both rest on the units the prior did not see, each at its own level: the smaller
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
-from theorylens.core import RefusedError, Split, Subject, UnsuitableError, global_randomness_kept, key_seed
+from theorylens.core import Subject, global_randomness_kept, key_seed
 from theorylens.numerics.counting import count
-from theorylens.numerics.memory import Batch, to_device
-from theorylens.results import Certificate, Message, Predictor, Share
+from theorylens.numerics.memory import Batch
+from theorylens.results import Certificate, Message
 
-from ._answers import answers
-from ._evidence import LOSS, Evidence, evidence, hashes
+from ._bound_units import Ground, ground, of_bound_units, of_draws, some, taken, test_error, wrong, wrong_as_trained
 from ._gaussian_posterior import GaussianPosterior, drawable
 from ._gibbs_risk import GibbsRisk, gibbs_risk
 from ._holdout import holdout_bound
@@ -26,6 +24,7 @@ from ._learnt_prior import Parts, parts
 from ._pac_bayes import pac_bayes_kl
 from ._posterior_training import PosteriorTraining, train_posterior
 
+Weights = Literal["dense", "all"]
 MONTE_CARLO = 0.1  # share of delta for the draws: many cheap terms make its price small
 TERMS_PER_BATCH = 10  # examples that share a draw where each cannot have its own: smaller costs passes, larger terms
 THEOREM = Message("theorem.pac_bayes_kl", "PAC-Bayes-kl with the exact constant ξ(n)")
@@ -44,6 +43,9 @@ class LearntPrior:
         Standard deviation of the prior around the trained weights.
     draws
         How often each bound unit is scored by a fresh network.
+    weights
+        Which are random: ``"dense"``, those of dense layers where every example can have a draw of its own (the others
+        belong to the prior network), or ``"all"``, convolutions included, with one draw per few examples.
     training
         Of the posterior, on all training rows; None leaves it at the prior.
     seed
@@ -53,6 +55,7 @@ class LearntPrior:
     share: float = 0.7
     prior_std: float = 0.01
     draws: int = 100
+    weights: Weights = "dense"
     training: PosteriorTraining | None = field(default_factory=PosteriorTraining)
     seed: int = 0
 
@@ -111,123 +114,64 @@ def certify_relative(
         A number outside its range.
     """
     way = way or LearntPrior()
-    if subject.recipe is None:
-        text = "a relative is trained again, which takes a recipe; give recipe=Recipe(train) to Subject"
-        raise UnsuitableError(Message("certify.no_recipe", text))
-    if comparisons < 1 or not 0 < delta < 1:
-        raise ValueError(f"delta in (0, 1) and comparisons >= 1 are needed, got {delta} and {comparisons}")
-    found = evidence(subject, "train")
-    if not found.answers.binary or subject.judged.kind != "classification":
-        text = "a Gibbs certificate here is about the 0-1 error of a classifier; this task has {error}"
-        raise UnsuitableError(Message("certify.not_binary", text, error=subject.judged.error_name))
-    divided = parts(subject.split("train"), found.answers.rows.numpy(), way.share, seed=way.seed)
-    with global_randomness_kept():
-        relative = subject.recipe(seed=way.seed, rows=divided.prior)
-    _refuse_a_look(subject, relative, divided)
-    return _certified(subject, relative, found, divided, way, delta, comparisons)
+    base = ground(subject, delta, comparisons)
+    divided = parts(base.split, base.found.answers.rows.numpy(), way.share, seed=way.seed)
+    relative = base.trained(divided.prior, divided.bound, way.seed)
+    return _certified(base, relative, divided, way)
 
 
-def _refuse_a_look(subject: Subject, relative: Subject, divided: Parts) -> None:
-    """The recipe's own word on what it trained on must not contain a unit of the bound."""
-    if not relative.has("train"):
-        return
-    hidden = subject.split("train").input_hashes
-    seen = set(relative.split("train").input_hashes)
-    if shared := sum(hidden[row] in seen for row in divided.bound):
-        raise RefusedError(
-            f"the recipe was given {len(divided.prior)} rows to train on, and its training split holds {shared} of the "
-            f"{len(divided.bound)} it was to leave out; a bound on them would not be valid. Train on rows= only"
-        )
-
-
-def _certified(
-    subject: Subject, relative: Subject, found: Evidence, divided: Parts, way: LearntPrior, delta: float, known: int
-) -> Relative:  # fmt: skip
-    batch = to_device(subject.split("train").take(divided.bound), relative.device)
-    n, share = len(divided.bound), delta / known
-    with relative.studied(), torch.no_grad():
-        wrong = _errors(relative, relative.net, batch)
-    count(forwards=n)
-    posterior = _posterior(relative, batch, way)
-    for_draws = share * MONTE_CARLO
-    for_data = share - for_draws
+def _certified(base: Ground, relative: Subject, divided: Parts, way: LearntPrior) -> Relative:
+    batch = taken(base, divided.bound, relative)
+    n = len(divided.bound)
+    errors = wrong_as_trained(relative, batch, n)
+    posterior = posterior_around(relative, batch, way.prior_std, way.weights)
+    for_draws = base.share * MONTE_CARLO
+    for_data = base.share - for_draws
     if way.training is not None:
-        train_posterior(
-            posterior, relative.judged, subject.split("train"), n=n, delta=for_data, how=way.training, seed=way.seed
-        )
-    risk = _risk(relative, posterior, batch, n, way)
+        train_posterior(posterior, relative.judged, base.split, n=n, delta=for_data, how=way.training, seed=way.seed)
+    risk = drawn_risk(relative, posterior, batch, n, draws=way.draws, seed=way.seed)
     with torch.no_grad():
         divergence = float(posterior.divergence())
     bound = pac_bayes_kl(risk.upper(for_draws), max(0.0, divergence), n, for_data)
-    paid = {
-        Message("ledger.bound_units", "draw of the {n} bound units", n=n): for_data,
-        Message("ledger.draws", "{terms} draws of networks", terms=risk.terms): for_draws,
-    }
-    facts = _Facts(subject, found, divided, delta, known)
-    held = holdout_bound(wrong.numpy(), delta=delta, comparisons=known)
-    drawn_units = {Message("ledger.bound_units", "draw of the {n} bound units", n=n): share}
+    paid = {of_bound_units(n): for_data, of_draws(risk.terms): for_draws}
+    held = holdout_bound(errors.numpy(), delta=base.delta, comparisons=base.known)
     return Relative(
-        gibbs=facts.certificate(THEOREM, bound, risk.mean, paid),
-        holdout=facts.certificate(HOLDOUT, held.bound, held.empirical, drawn_units),
+        gibbs=base.certificate(THEOREM, bound, risk.mean, divided.bound, paid),
+        holdout=base.certificate(HOLDOUT, held.bound, held.empirical, divided.bound, {of_bound_units(n): base.share}),
         divergence=divergence, risk=risk, random_parameters=posterior.parameters_drawn, by_example=posterior.by_example,
-        test_error=float(answers(relative, "test").errors.mean()) if relative.has("test") else None, subject=relative,
+        test_error=test_error(relative), subject=relative,
     )  # fmt: skip
 
 
-def _posterior(relative: Subject, batch: Batch, way: LearntPrior) -> GaussianPosterior:
-    few = _part(batch, torch.arange(2))
-    with relative.studied():
-        names, alone = drawable(relative.net, lambda net: relative.judged.forward(net, few))
-    return GaussianPosterior(relative.net, way.prior_std, names, by_example=alone).to(relative.device)
+def posterior_around(
+    relative: Subject, batch: Batch, prior_std: float, weights: Weights = "dense"
+) -> GaussianPosterior:
+    """A posterior at its prior around the weights of ``relative``."""
+    if weights == "all":
+        names, alone = tuple(name for name, p in relative.net.named_parameters() if p.requires_grad), False
+    elif weights == "dense":
+        few = some(batch, torch.arange(2))
+        with relative.studied():
+            names, alone = drawable(relative.net, lambda net: relative.judged.forward(net, few))
+    else:
+        raise ValueError(f"weights must be 'dense' or 'all', got {weights!r}")
+    return GaussianPosterior(relative.net, prior_std, names, by_example=alone).to(relative.device)
 
 
-def _risk(relative: Subject, posterior: GaussianPosterior, batch: Batch, n: int, way: LearntPrior) -> GibbsRisk:
+def drawn_risk(
+    relative: Subject, posterior: GaussianPosterior, batch: Batch, n: int, *, draws: int, seed: int
+) -> GibbsRisk:  # fmt: skip
+    """The 0-1 risk of networks drawn from ``posterior`` on the examples of ``batch``."""
     posterior.eval()
-    size = relative.batch_size if posterior.by_example else TERMS_PER_BATCH
-    with global_randomness_kept(key_seed("gibbs", way.seed)), torch.no_grad():
+    with global_randomness_kept(key_seed("gibbs", seed)), torch.no_grad():
         risk = gibbs_risk(
-            lambda rows: _errors(relative, posterior, _part(batch, rows)),
-            n, draws=way.draws, batch=size, by_example=posterior.by_example,
+            lambda rows: wrong(relative, posterior, some(batch, rows)),
+            n, draws=draws, batch=terms_together(relative, posterior), by_example=posterior.by_example,
         )  # fmt: skip
-    count(forwards=n * way.draws)
+    count(forwards=n * draws)
     return risk
 
 
-def _errors(relative: Subject, model: torch.nn.Module, batch: Batch) -> Tensor:
-    error = relative.judged.error
-    assert error is not None
-    outputs, targets = relative.judged.forward(model, batch)
-    return error(outputs, targets).cpu()
-
-
-def _part(batch: Batch, rows: Tensor) -> Batch:
-    return Split(batch).take(rows)
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What the two certificates have in common."""
-
-    subject: Subject
-    found: Evidence
-    divided: Parts
-    delta: float
-    known: int
-
-    def certificate(
-        self, theorem: Message, bound: float, empirical: float, paid: Mapping[Message, float]
-    ) -> Certificate:  # fmt: skip
-        shares = [Share(purpose=purpose, delta=part) for purpose, part in paid.items()]
-        if (rest := self.delta - sum(part.delta for part in shares)) > 1e-12:
-            choice = Message("ledger.comparisons_ways", "choice among {count} ways to certify", count=self.known)
-            shares.append(Share(purpose=choice, delta=rest))
-        chosen = np.isin(self.found.answers.rows.numpy(), self.divided.bound)
-        labels = self.found.answers.labels
-        assert labels is not None
-        shares_of_classes = torch.bincount(labels[torch.as_tensor(chosen), 0]).double() / len(self.divided.bound)
-        return Certificate(
-            theorem=theorem.text, bound=max(bound, empirical), empirical=empirical, n=len(self.divided.bound),
-            delta=self.delta, ledger=tuple(shares), comparisons=self.known, loss=LOSS.text, loss_range=(0.0, 1.0),
-            trivial=1 - float(shares_of_classes.max()), split="train", hashes=hashes(self.subject),
-            predictor=Predictor.RELATIVE,
-        )  # fmt: skip
+def terms_together(relative: Subject, posterior: nn.Module) -> int:
+    """How many examples are scored at once: a matter of memory, or of terms where they share a draw."""
+    return relative.batch_size if getattr(posterior, "by_example", False) else TERMS_PER_BATCH
