@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from theorylens.core import RefusedError, check_finite, modules_in_training
 from theorylens.numerics import Batch, part, rows
+from theorylens.numerics.layer_calls import Plan
 
-from ._calls import Plan
 from ._gram import Dense, Factor, Outer, Output, gram
 from ._jacobian import Forward, Linearisation, PathsVaryError, example_bytes, jacobian_rows, recurrent_setting
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from theorylens.core import RefusedError
 from theorylens.numerics import Batch, count, part, rows
+from theorylens.numerics.layer_calls import Call, HiddenLayerError, Plan, plan, recorded
+from theorylens.numerics.layers import gradient, is_product, patches, returns
 
-from ._calls import Call, Plan, plan, recorded
 from ._gram import Dense, Factor, Outer, Output, factors_are_cheaper
-from ._layers import gradient, is_product, patches, returns
 
 Forward = Callable[[nn.Module, Batch], Tensor]
 
@@ -69,7 +69,10 @@ class Linearisation:
         outputs, calls = self.run(batch)
         if not self.by_layers:
             return outputs, calls, Plan({}, dict(self.parameters), ())
-        return outputs, calls, plan(calls, outputs, self.parameters, rows(batch))
+        try:
+            return outputs, calls, plan(calls, outputs, self.parameters, rows(batch))
+        except HiddenLayerError as error:
+            raise RefusedError(str(error)) from error
 
     def cotangents(self, outputs: Tensor) -> Tensor:
         """The combinations of outputs whose gradients are taken, shape (k, outputs)."""
@@ -94,7 +97,10 @@ class Linearisation:
                 raise PathsVaryError
             found: list[Factor] = []
             if any(made.uses.values()):
-                found = self._by_layers(outputs, calls, made)
+                try:
+                    found = self._by_layers(outputs, calls, made)
+                except HiddenLayerError as error:
+                    raise RefusedError(str(error)) from error
             if made.rest:
                 found.append(Dense(self._by_example(batch, list(made.rest.values()))))
         if not found:

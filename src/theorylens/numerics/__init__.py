@@ -35,23 +35,9 @@ if TYPE_CHECKING:
     from .trace import hutchinson, hutchpp
 
 _HOMES = {
-    "binomial": (
-        "clopper_pearson",
-        "clopper_pearson_interval",
-    ),
-    "concentration": (
-        "bennett",
-        "bernstein",
-        "chernoff_kl",
-        "dkw",
-        "empirical_bernstein",
-        "hoeffding",
-    ),
-    "counting": (
-        "Tally",
-        "count",
-        "tally",
-    ),
+    "binomial": ("clopper_pearson", "clopper_pearson_interval"),
+    "concentration": ("bennett", "bernstein", "chernoff_kl", "dkw", "empirical_bernstein", "hoeffding"),
+    "counting": ("Tally", "count", "tally"),
     "differences": (
         "azuma",
         "azuma_deviation",
@@ -61,42 +47,13 @@ _HOMES = {
         "mcdiarmid_deviation",
     ),
     "graph": ("graph_bytes",),
-    "lanczos": (
-        "Ritz",
-        "eigenvalues",
-    ),
-    "memory": (
-        "Batch",
-        "fitting",
-        "part",
-        "rows",
-        "to_device",
-    ),
-    "neighbours": (
-        "Neighbours",
-        "UniqueRows",
-        "nearest",
-        "nearest_in",
-        "unique_rows",
-    ),
-    "objective": (
-        "LossSum",
-        "Objective",
-    ),
-    "operator": (
-        "Counted",
-        "DenseOperator",
-        "Operator",
-    ),
-    "products": (
-        "Hessian",
-        "KeptProducts",
-        "flatten",
-    ),
-    "quadrature": (
-        "Quadrature",
-        "lanczos_quadrature",
-    ),
+    "lanczos": ("Ritz", "eigenvalues"),
+    "memory": ("Batch", "fitting", "part", "rows", "to_device"),
+    "neighbours": ("Neighbours", "UniqueRows", "nearest", "nearest_in", "unique_rows"),
+    "objective": ("LossSum", "Objective"),
+    "operator": ("Counted", "DenseOperator", "Operator"),
+    "products": ("Hessian", "KeptProducts", "flatten"),
+    "quadrature": ("Quadrature", "lanczos_quadrature"),
     "random_matrix": (
         "goe_all_positive",
         "goe_exponent",
@@ -104,19 +61,9 @@ _HOMES = {
         "marchenko_pastur_edges",
         "semicircle_share",
     ),
-    "relative_entropy": (
-        "kl",
-        "kl_inverse",
-    ),
-    "second": (
-        "NoSecondDerivativeError",
-        "missing_operator",
-        "second_derivatives",
-    ),
-    "trace": (
-        "hutchinson",
-        "hutchpp",
-    ),
+    "relative_entropy": ("kl", "kl_inverse"),
+    "second": ("NoSecondDerivativeError", "missing_operator", "second_derivatives"),
+    "trace": ("hutchinson", "hutchpp"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -17,9 +17,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from theorylens.core import RefusedError
+from .layers import has_known_gradient
 
-from ._layers import has_known_gradient
+
+class HiddenLayerError(ValueError):
+    """A layer's call cannot be read off: its input was overwritten, or checkpointing hides it from the graph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Call:
     def unchanged_input(self) -> Tensor:
         """The input, refused when something overwrote it after the call: training would fail there too."""
         if self.input._version != self.version:
-            raise RefusedError(
+            raise HiddenLayerError(
                 f"the input of {self.name or 'the model'} ({type(self.module).__name__}) is changed in place after the "
                 "layer used it, so its gradient is lost; replace the in-place operation by an ordinary one"
             )
@@ -122,7 +124,7 @@ def _graph(outputs: Tensor) -> tuple[set[object], Counter[int]]:
             continue
         nodes.add(node)
         if "CheckpointFunction" in type(node).__name__:
-            raise RefusedError(
+            raise HiddenLayerError(
                 "the model uses reentrant activation checkpointing, which hides its layers from the autograd graph; "
                 "pass use_reentrant=False to torch.utils.checkpoint or switch checkpointing off"
             )
