@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from ._gaussian_kl import gaussian_kl, multivariate_gaussian_kl
     from ._gaussian_posterior import GaussianPosterior
     from ._gibbs_risk import GibbsRisk, gibbs_risk
+    from ._groups import GroupBounds, group_bounds
+    from ._groups_probe import probe_worst_group
     from ._growth import cover_count, log_sauer_shelah, sauer_shelah
     from ._holdout import HoldoutBound, Sample, holdout_bound, one_bound, samples
     from ._holdout_size import holdout_size, holdout_sizes
@@ -290,10 +292,16 @@ _HOMES = {
     "._code_length": ("code_length",),
     "._subspace": ("Subspace",),
     "._capacity_probe": ("architecture_dimension", "probe_capacity"),
+    "._groups": (
+        "GroupBounds",
+        "group_bounds",
+    ),
+    "._groups_probe": ("probe_worst_group",),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
     "probe_test_error",
+    "probe_worst_group",
     "probe_calibration",
     "probe_abstention",
     "probe_conformal",
@@ -308,40 +316,41 @@ _PROBES = (
 )
 
 __all__ = [
-    "PROBES", "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified", "Compressed",
+    "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified", "Compressed",
     "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "FatShattering",
-    "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "Halfspaces", "HoldoutBound",
-    "KernelBall", "L1Ball", "L2Ball", "LearningCoefficient", "LearntPrior", "LocalKernelBall", "MarginBound",
-    "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun",
-    "PosteriorTraining", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize", "Searched", "Selective",
-    "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace", "VcBound", "VcDimension",
-    "VoteDecomposition", "affordable_bits", "answers", "architecture_dimension", "attainable_delta", "attainable_error",
-    "azuma", "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett", "bernstein",
-    "best_trade_off", "bias_variance", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
-    "certify_compressed", "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval",
-    "code_length", "confidence_sequence", "conformal_sets", "conformal_threshold", "covariance_eigenvalues",
-    "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters",
-    "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
-    "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering", "feature_rank",
-    "find_shattered", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures", "ggn_eigenvalues",
-    "gibbs_risk", "golowich", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl",
-    "kl_inverse", "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering",
-    "local_learning_coefficient", "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart",
-    "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm", "mixture_radius",
-    "multivariate_gaussian_kl", "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins",
-    "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni",
-    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
-    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve", "paired_comparison",
-    "perceptron", "piecewise_linear_growth", "probe_abstention", "probe_calibration", "probe_capacity",
-    "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms",
-    "probe_rivals", "probe_test_error", "probe_weight_bits", "progressive_validation", "rademacher", "rademacher_bound",
-    "random_features_descent", "rank_correlation", "relative_vc_bound", "reliability", "retrained_outputs",
-    "ridge_risk", "ridgeless_risk", "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table",
-    "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters", "spectral_complexity",
-    "spectral_covering", "squared_calibration_error", "squared_path_norm", "stable_rank", "stitched_radius",
-    "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension",
-    "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
-    "vote_decomposition", "weight_bits", "weight_matrices", "xi",
+    "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds", "Halfspaces",
+    "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearningCoefficient", "LearntPrior", "LocalKernelBall",
+    "MarginBound", "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PROBES", "PacCertificate", "PacLearningCurve",
+    "Paired", "PerceptronRun", "PosteriorTraining", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize",
+    "Searched", "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace", "VcBound",
+    "VcDimension", "VoteDecomposition", "affordable_bits", "answers", "architecture_dimension", "attainable_delta",
+    "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett",
+    "bernstein", "best_trade_off", "bias_variance", "bounded_differences", "bounded_mean", "brier_parts",
+    "calibration_p", "certify", "certify_compressed", "certify_relative", "chernoff_kl", "clopper_pearson",
+    "clopper_pearson_interval", "code_length", "confidence_sequence", "conformal_sets", "conformal_threshold",
+    "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley",
+    "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
+    "empirical_cover", "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering",
+    "feature_rank", "find_shattered", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
+    "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding", "holdout_bound",
+    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
+    "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound",
+    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study",
+    "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "network_growth", "no_free_lunch",
+    "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound", "operator_norm", "optimal_penalty",
+    "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl",
+    "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve",
+    "paired_comparison", "perceptron", "piecewise_linear_growth", "probe_abstention", "probe_calibration",
+    "probe_capacity", "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap",
+    "probe_margins", "probe_norms", "probe_rivals", "probe_test_error", "probe_weight_bits", "probe_worst_group",
+    "progressive_validation", "rademacher", "rademacher_bound", "random_features_descent", "rank_correlation",
+    "relative_vc_bound", "reliability", "retrained_outputs", "ridge_risk", "ridgeless_risk", "sample_complexity",
+    "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
+    "selective_error", "shatters", "spectral_complexity", "spectral_covering", "squared_calibration_error",
+    "squared_path_norm", "stable_rank", "stitched_radius", "temperature", "uniform_convergence",
+    "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear",
+    "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree", "vote_decomposition",
+    "weight_bits", "weight_matrices", "xi",
 ]  # fmt: skip
 
 
