@@ -66,6 +66,8 @@ if TYPE_CHECKING:
         ggn_eigenvalues,
         output_curvature,
     )
+    from ._ensemble import Ensemble, Voted, certify_ensemble
+    from ._excess import excess_bound, split_kl
     from ._fat_shattering import FatShattering, fat_shattered, fat_shattering, largest_shattered
     from ._finite_class import affordable_bits, occam_bound, probe_weight_bits, weight_bits
     from ._gap import probe_gap
@@ -112,7 +114,10 @@ if TYPE_CHECKING:
     from ._paired import Paired, mcnemar, paired_comparison
     from ._parameters_probe import probe_effective_parameters
     from ._posterior_training import PosteriorTraining
+    from ._progressive import Progressive, ProgressiveRun, best_scale, certify_progressive, progressive_bound
     from ._rademacher import Searched, gaussian_complexity, rademacher, rademacher_bound
+    from ._recursive import RecursiveBound, RecursiveStep, pac_bayes_recursive
+    from ._recursive_relative import Recursion, Recursive, certify_recursive
     from ._relative import LearntPrior, Relative, certify_relative
     from ._risk_curve import RiskCurve
     from ._rivals import probe_rivals
@@ -130,6 +135,7 @@ if TYPE_CHECKING:
     from ._shattering import Fitted, Halfspaces, ShatteredSet, Shattering, find_shattered, shatters, vc_of_labellings
     from ._subspace import Subspace
     from ._suprema import FiniteClass, FunctionClass, KernelBall, L1Ball, L2Ball, Stumps, massart
+    from ._tandem import first_order_bound, plurality, tandem_bound, tandem_losses, tandem_weights, weights_divergence
     from ._temperature import temperature
     from ._test_error import probe_test_error
     from ._uniform_convergence import uniform_convergence, uniform_convergence_necessary
@@ -297,6 +303,40 @@ _HOMES = {
         "group_bounds",
     ),
     "._groups_probe": ("probe_worst_group",),
+    "._excess": (
+        "excess_bound",
+        "split_kl",
+    ),
+    "._recursive": (
+        "RecursiveBound",
+        "RecursiveStep",
+        "pac_bayes_recursive",
+    ),
+    "._recursive_relative": (
+        "Recursion",
+        "Recursive",
+        "certify_recursive",
+    ),
+    "._progressive": (
+        "Progressive",
+        "ProgressiveRun",
+        "best_scale",
+        "certify_progressive",
+        "progressive_bound",
+    ),
+    "._tandem": (
+        "first_order_bound",
+        "plurality",
+        "tandem_bound",
+        "tandem_losses",
+        "tandem_weights",
+        "weights_divergence",
+    ),
+    "._ensemble": (
+        "Ensemble",
+        "Voted",
+        "certify_ensemble",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -317,40 +357,43 @@ _PROBES = (
 
 __all__ = [
     "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified", "Compressed",
-    "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "FatShattering",
-    "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds", "Halfspaces",
-    "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearningCoefficient", "LearntPrior", "LocalKernelBall",
-    "MarginBound", "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PROBES", "PacCertificate", "PacLearningCurve",
-    "Paired", "PerceptronRun", "PosteriorTraining", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize",
+    "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "Ensemble",
+    "FatShattering", "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds",
+    "Halfspaces", "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearningCoefficient", "LearntPrior",
+    "LocalKernelBall", "MarginBound", "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PROBES", "PacCertificate",
+    "PacLearningCurve", "Paired", "PerceptronRun", "PosteriorTraining", "Progressive", "ProgressiveRun", "Recursion",
+    "Recursive", "RecursiveBound", "RecursiveStep", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize",
     "Searched", "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace", "VcBound",
-    "VcDimension", "VoteDecomposition", "affordable_bits", "answers", "architecture_dimension", "attainable_delta",
-    "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett",
-    "bernstein", "best_trade_off", "bias_variance", "bounded_differences", "bounded_mean", "brier_parts",
-    "calibration_p", "certify", "certify_compressed", "certify_relative", "chernoff_kl", "clopper_pearson",
-    "clopper_pearson_interval", "code_length", "confidence_sequence", "conformal_sets", "conformal_threshold",
-    "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley",
-    "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
-    "empirical_cover", "entropy_integral", "evidence_precision", "failure_rate", "fat_shattered", "fat_shattering",
-    "feature_rank", "find_shattered", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
-    "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding", "holdout_bound",
-    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
-    "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound",
-    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study",
-    "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "network_growth", "no_free_lunch",
-    "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound", "operator_norm", "optimal_penalty",
-    "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl",
-    "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_certificate", "pac_learning_curve",
-    "paired_comparison", "perceptron", "piecewise_linear_growth", "probe_abstention", "probe_calibration",
-    "probe_capacity", "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap",
-    "probe_margins", "probe_norms", "probe_rivals", "probe_test_error", "probe_weight_bits", "probe_worst_group",
+    "VcDimension", "VoteDecomposition", "Voted", "affordable_bits", "answers", "architecture_dimension",
+    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing",
+    "benign_overfitting", "bennett", "bernstein", "best_scale", "best_trade_off", "bias_variance",
+    "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_compressed",
+    "certify_ensemble", "certify_progressive", "certify_recursive", "certify_relative", "chernoff_kl",
+    "clopper_pearson", "clopper_pearson_interval", "code_length", "confidence_sequence", "conformal_sets",
+    "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw",
+    "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound",
+    "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision", "excess_bound", "failure_rate",
+    "fat_shattered", "fat_shattering", "feature_rank", "find_shattered", "first_order_bound", "fixed_point",
+    "gaussian_complexity", "gaussian_kl", "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "golowich",
+    "group_bounds", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse",
+    "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering", "local_learning_coefficient",
+    "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid",
+    "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm", "mixture_radius", "multivariate_gaussian_kl",
+    "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound",
+    "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
+    "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic",
+    "pac_bayes_recursive", "pac_certificate", "pac_learning_curve", "paired_comparison", "perceptron",
+    "piecewise_linear_growth", "plurality", "probe_abstention", "probe_calibration", "probe_capacity",
+    "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms",
+    "probe_rivals", "probe_test_error", "probe_weight_bits", "probe_worst_group", "progressive_bound",
     "progressive_validation", "rademacher", "rademacher_bound", "random_features_descent", "rank_correlation",
     "relative_vc_bound", "reliability", "retrained_outputs", "ridge_risk", "ridgeless_risk", "sample_complexity",
     "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
-    "selective_error", "shatters", "spectral_complexity", "spectral_covering", "squared_calibration_error",
-    "squared_path_norm", "stable_rank", "stitched_radius", "temperature", "uniform_convergence",
-    "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear",
-    "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree", "vote_decomposition",
-    "weight_bits", "weight_matrices", "xi",
+    "selective_error", "shatters", "spectral_complexity", "spectral_covering", "split_kl", "squared_calibration_error",
+    "squared_path_norm", "stable_rank", "stitched_radius", "tandem_bound", "tandem_losses", "tandem_weights",
+    "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension",
+    "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
+    "vote_decomposition", "weight_bits", "weight_matrices", "weights_divergence", "xi",
 ]  # fmt: skip
 
 

@@ -134,11 +134,12 @@ def wrong(relative: Subject, model: nn.Module, batch: Batch) -> Tensor:
 def wrong_as_trained(relative: Subject, batch: Batch, n: int) -> Tensor:
     """As `wrong` for the relative itself, in evaluation mode."""
     with relative.studied(), torch.no_grad():
-        found = wrong(relative, relative.net, batch)
+        pieces = torch.arange(n).tensor_split(-(-n // relative.batch_size))
+        found = torch.cat([wrong(relative, relative.net, some(batch, rows)) for rows in pieces])
     count(forwards=n)
     return found
 
 
-def test_error(relative: Subject) -> float | None:
+def error_on_test(relative: Subject) -> float | None:
     """On the test split, where there is one; no certificate uses it."""
     return float(answers(relative, "test").errors.mean()) if relative.has("test") else None

@@ -16,7 +16,7 @@ from theorylens.numerics.counting import count
 from theorylens.numerics.memory import Batch
 from theorylens.results import Certificate, Message
 
-from ._bound_units import Ground, ground, of_bound_units, of_draws, some, taken, test_error, wrong, wrong_as_trained
+from ._bound_units import Ground, error_on_test, ground, of_bound_units, of_draws, some, taken, wrong, wrong_as_trained
 from ._gaussian_posterior import GaussianPosterior, drawable
 from ._gibbs_risk import GibbsRisk, gibbs_risk
 from ._holdout import holdout_bound
@@ -139,7 +139,7 @@ def _certified(base: Ground, relative: Subject, divided: Parts, way: LearntPrior
         gibbs=base.certificate(THEOREM, bound, risk.mean, divided.bound, paid),
         holdout=base.certificate(HOLDOUT, held.bound, held.empirical, divided.bound, {of_bound_units(n): base.share}),
         divergence=divergence, risk=risk, random_parameters=posterior.parameters_drawn, by_example=posterior.by_example,
-        test_error=test_error(relative), subject=relative,
+        test_error=error_on_test(relative), subject=relative,
     )  # fmt: skip
 
 
