@@ -8,9 +8,9 @@ from torch import nn
 from theorylens import core
 from theorylens.core import RefusedError, Task
 from theorylens.landscape import (
-    empirical_fisher,
-    gauss_newton,
+    fisher,
     gauss_newton_trace,
+    ggn,
     layer_curvature,
     trace,
     trace_split,
@@ -80,7 +80,7 @@ def dense_gauss_newton(net, data, loss):
 def test_products_and_the_exact_trace_are_those_of_the_dense_matrix(name):
     net, data, loss = cases()[name]
     truth = dense_gauss_newton(net, data, loss)
-    operator = gauss_newton(net, data, loss, batch_size=4)  # ragged
+    operator = ggn(net, data, loss, batch_size=4)  # ragged
     for seed in range(2):
         v = torch.randn(len(truth), generator=torch.Generator().manual_seed(seed)).double()
         assert torch.allclose(operator @ v, truth @ v, atol=1e-10, rtol=1e-9)
@@ -106,7 +106,7 @@ def test_the_empirical_fisher_is_the_second_moment_of_the_examples_gradients():
         [torch.cat([s.reshape(-1) for s in torch.autograd.grad(e, leaves, retain_graph=True)]) for e in each]
     )
     truth = g.T @ g / 11
-    operator = empirical_fisher(net, data, "cross_entropy", batch_size=4)
+    operator = fisher(net, data, "cross_entropy", kind="empirical", batch_size=4)
     v = torch.randn(len(truth), generator=torch.Generator().manual_seed(0)).double()
     assert torch.allclose(operator @ v, truth @ v, atol=1e-10)
     assert operator.size == len(truth)
@@ -115,7 +115,7 @@ def test_the_empirical_fisher_is_the_second_moment_of_the_examples_gradients():
 def test_refusals():
     net, data, _ = cases()["layer norm"]
     with pytest.raises(RefusedError, match="one number for a batch"):
-        gauss_newton(net, data, lambda o, t: F.cross_entropy(o, t))
+        ggn(net, data, lambda o, t: F.cross_entropy(o, t))
     with pytest.raises(RefusedError, match="not convex in the outputs"):
         gauss_newton_trace(net, data, lambda o, t: -o.square().sum(1))
     flat = gauss_newton_trace(net, data, lambda o, t: o.sum(1))  # linear in the outputs: no curvature

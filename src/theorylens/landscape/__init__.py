@@ -7,6 +7,8 @@ never moved: the loss elsewhere is that of a copy.
 
 from theorylens.numerics.random_matrix import goe_all_positive, goe_exponent, marchenko_pastur_edges
 
+from ._accelerated_gd import AcceleratedMove, AcceleratedPerturbedGD
+from ._alignment import Alignment, align
 from ._average_probe import probe_averaged_checkpoints
 from ._averaging import average_weights, averaged_model, averaging, update_statistics
 from ._blocks import LayerCurvature, TraceSplit, layer_curvature, trace_split
@@ -24,13 +26,17 @@ from ._escape_time import (
     gd_escape_steps,
     mean_exit_time,
     noisy_gd_escape_steps,
+    perturbed_gd_escape_steps,
     small_noise_exit_time,
 )
+from ._exact_trace import gauss_newton_trace
 from ._expected_sharpness import expected_sharpness
+from ._fisher import MonteCarloFisher, fisher
 from ._flatness import CurvatureSummary, curvature_summary
-from ._gauss_newton import EmpiricalFisher, GaussNewton, empirical_fisher, gauss_newton, gauss_newton_trace
+from ._gauss_newton import EmpiricalFisher, GaussNewton, ggn, hessian
 from ._line_probe import probe_linear_path
 from ._negative_curvature import CurvatureMove, NegativeCurvature
+from ._noisy_gd import NoisyGD
 from ._octopus import octopus
 from ._outermost import probe_eigenvalues
 from ._paths import Path, barrier, linear_path
@@ -48,6 +54,8 @@ from ._stability import StepRule, adam_stability_limit, stability_limit, step_ru
 from ._stationarity import CriticalPoint, Place, classify, critical_point
 from ._trace import hessian_trace, probe_trace, trace
 from ._tracking import SharpnessTracker
+from ._unit_flow import UnitAxis
+from ._unit_groups import UnitGroup, unit_groups
 from ._worst_case import WorstCase, keskar_sharpness, worst_case_sharpness
 
 PROBES = (
@@ -56,21 +64,22 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "GSAM", "PROBES", "SAM", "USAM", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove",
-    "CurvatureSummary", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun",
-    "FisherSAM", "GaussNewton", "Invariance", "LayerCurvature", "LookSAM", "NegativeCurvature", "NewtonEvent", "Path",
-    "Perturbation", "PerturbedGD", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker",
-    "Slice", "SpectralDensity", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "WorstCase",
-    "adam_stability_limit", "average_weights", "averaged_model", "averaging", "barrier", "both_ends", "classify",
-    "critical_point", "cubic_step", "curvature_directions", "curvature_summary", "downward_direction", "eigenvalues",
-    "empirical_fisher", "escape_direction", "escape_time", "expected_sharpness", "fisher_rao_norm", "flow_escape_time",
-    "gauss_newton", "gauss_newton_trace", "gd_escape_steps", "goe_all_positive", "goe_exponent", "hessian_eigenvalues",
-    "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness",
-    "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along",
-    "noisy_gd_escape_steps", "octopus", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold",
-    "perturbed_gd_thresholds", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
-    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
-    "rescaled", "second_order_test", "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density",
-    "stability_limit", "step_rule", "strict_saddle", "trace", "trace_split", "update_statistics",
-    "worst_case_sharpness",
+    "ASAM", "AcceleratedMove", "AcceleratedPerturbedGD", "Alignment", "CriticalPoint", "CubicNewton", "CubicStep",
+    "CurvatureMove", "CurvatureSummary", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection",
+    "EscapeRun", "FisherSAM", "GSAM", "GaussNewton", "Invariance", "LayerCurvature", "LookSAM", "MonteCarloFisher",
+    "NegativeCurvature", "NewtonEvent", "NoisyGD", "PROBES", "Path", "Perturbation", "PerturbedGD", "Place",
+    "Rescaling", "SAM", "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker", "Slice", "SpectralDensity",
+    "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "USAM", "UnitAxis", "UnitGroup", "WorstCase",
+    "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends",
+    "classify", "critical_point", "cubic_step", "curvature_directions", "curvature_summary", "downward_direction",
+    "eigenvalues", "escape_direction", "escape_time", "expected_sharpness", "fisher", "fisher_rao_norm",
+    "flow_escape_time", "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "hessian",
+    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
+    "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time",
+    "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold",
+    "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "probe_averaged_checkpoints", "probe_critical_point",
+    "probe_eigenvalues", "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace",
+    "random_direction", "rescaled", "second_order_test", "slice_1d", "slice_2d", "small_noise_exit_time",
+    "spectral_density", "stability_limit", "step_rule", "strict_saddle", "trace", "trace_split", "unit_groups",
+    "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

@@ -21,7 +21,8 @@ from theorylens.numerics.trace import hutchinson
 from theorylens.results import Estimate, Exact, Statistical
 
 from ._curvature import hessian_eigenvalues
-from ._gauss_newton import gauss_newton, gauss_newton_trace
+from ._exact_trace import gauss_newton_trace
+from ._gauss_newton import ggn
 from ._trace import hessian_trace
 
 
@@ -80,7 +81,7 @@ def trace_split(
     Errors are those of `gauss_newton_trace`.
     """
     exact = gauss_newton_trace(model, data, loss, batch_size=batch_size)
-    half = gauss_newton(model, data, loss, batch_size=batch_size)
+    half = ggn(model, data, loss, batch_size=batch_size)
     rest = hutchinson(
         _Difference(half.objective.hessian(), half), draws, generator=rng_for(seed, "landscape.trace_split")
     )
