@@ -14,12 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-
-from theorylens.core import rng_for
 
 from ._closure_graph import Closure, ClosureGraph, loss_of, move, put, trainable
 from ._cubic_step import SUBSPACE, CubicModel, krylov
+from ._event_log import Logged
 
 GOOD, POOR = 0.9, 0.1  # shares of the promised decrease above which M is halved, below which the step is undone
 SMALLEST = 1e-8  # M is not halved below this: a quadratic needs none
@@ -40,7 +38,7 @@ class NewtonEvent:
     products: int
 
 
-class CubicNewton(Optimizer):
+class CubicNewton(Logged):
     """Newton's method with cubic regularisation: each step minimises g'h + h'Hh/2 + (M/6)|h|³ and so leaves saddles.
 
     ``step(closure)`` takes a closure that computes and returns the loss *without* calling backward; it is called
@@ -62,6 +60,8 @@ class CubicNewton(Optimizer):
     ----------
     events
         A `NewtonEvent` for each step tried.
+    products
+        Hessian products in all.
 
     >>> w = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # at the saddle of (x² - y²) / 2 + y⁴ / 4
     >>> rule = CubicNewton([w])
@@ -70,6 +70,9 @@ class CubicNewton(Optimizer):
     >>> round(loss.item(), 9)
     -0.25
     """
+
+    _event = NewtonEvent
+    _counters = ("products", "regularisation")
 
     def __init__(
         self,
@@ -84,12 +87,11 @@ class CubicNewton(Optimizer):
             raise ValueError(f"the regularisation M must be a positive number, got {regularisation}")
         if subspace < 1:
             raise ValueError(f"subspace must be at least 1, got {subspace}")
-        super().__init__(params, {})
+        super().__init__(params, {}, seed=seed, stream="landscape.cubic_newton")
         self.regularisation = regularisation
         self.adaptive = adaptive
         self.subspace = subspace
-        self.events: list[NewtonEvent] = []
-        self._generator = rng_for(seed, "landscape.cubic_newton")
+        self.products = 0
 
     def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
         """One accepted step, or none when no M up to 1e12 times the present one helps; returns the loss before it."""
@@ -100,6 +102,7 @@ class CubicNewton(Optimizer):
         hessian = _dense(graph) if graph.size <= self.subspace else graph
         # The products come first: trying a step changes the parameters that the graph remembers.
         model = CubicModel(graph.gradient, hessian, subspace=self.subspace, generator=self._generator)
+        self.products += graph.products
         kept = self.regularisation
         for _ in range(TRIES):
             found = model.step(self.regularisation)
@@ -130,13 +133,14 @@ class CubicNewton(Optimizer):
         self.events.append(event)
 
 
-class SaddleFreeNewton(Optimizer):
+class SaddleFreeNewton(Logged):
     """Steps -lr (|H| + damping I)^-1 g within a Krylov space of the gradient: |H| has the eigenvalues' sizes.
 
     It is repelled by saddles where Newton's method is drawn to them, but stays where g = 0: at a saddle itself only
     noise or `CubicNewton` helps. It is not cubic regularisation, with which it is sometimes confused.
 
-    The closure is as for `CubicNewton`. ``events`` has one entry a step; its ``promised`` is g'h to first order.
+    The closure is as for `CubicNewton`. ``events`` has one entry a step; its ``promised`` is g'h to first order;
+    ``products`` counts Hessian products in all.
 
     >>> w = torch.tensor([1.0, 0.01], dtype=torch.float64, requires_grad=True)
     >>> rule = SaddleFreeNewton([w], lr=1.0, damping=1e-3)
@@ -145,6 +149,9 @@ class SaddleFreeNewton(Optimizer):
     >>> round(loss.item(), 6)
     -0.25
     """
+
+    _event = NewtonEvent
+    _counters = ("products",)
 
     def __init__(
         self,
@@ -160,10 +167,9 @@ class SaddleFreeNewton(Optimizer):
                 raise ValueError(f"{name} must be a positive number, got {value}")
         if subspace < 1:
             raise ValueError(f"subspace must be at least 1, got {subspace}")
-        super().__init__(params, {"lr": lr, "damping": damping})
+        super().__init__(params, {"lr": lr, "damping": damping}, seed=seed, stream="landscape.saddle_free_newton")
         self.subspace = subspace
-        self.events: list[NewtonEvent] = []
-        self._generator = rng_for(seed, "landscape.saddle_free_newton")
+        self.products = 0
 
     def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
         """One step; returns the loss before it."""
@@ -175,6 +181,7 @@ class SaddleFreeNewton(Optimizer):
         graph = ClosureGraph(closure, leaves)
         lr, damping = self.param_groups[0]["lr"], self.param_groups[0]["damping"]
         basis, images = krylov(graph, graph.gradient, self.subspace, self._generator)
+        self.products += graph.products
         small = basis.double() @ images.double().T
         values, axes = torch.linalg.eigh((small + small.T) / 2)
         inside = basis.double() @ graph.gradient.double()

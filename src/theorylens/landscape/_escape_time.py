@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import integrate, special
+from scipy import integrate, special, stats
 
 
 def gd_escape_steps(curvature: float, *, lr: float, distance: float, radius: float = 1.0) -> float:
@@ -58,6 +58,30 @@ def noisy_gd_escape_steps(
     # Noise adds as much as a start at this distance would: the fixed point of the recursion is at -rest².
     rest = (lr * noise) ** 2 / math.expm1(2 * growth)
     return math.log((radius**2 + rest) / (distance**2 + rest)) / (2 * growth)
+
+
+def perturbed_gd_escape_steps(
+    curvature: float, *, lr: float, perturbation: float, dimension: int, radius: float = 1.0, delta: float = 0.1
+) -> float:
+    """Steps after which perturbed gradient descent has left a saddle with probability 1 - ``delta``.
+
+    A uniform draw from the ball of radius ``perturbation`` in ``dimension`` dimensions lies, along one direction, at
+    x with (x / perturbation)² ~ Beta(1/2, (dimension + 1)/2); its delta-quantile then grows by 1 + lr |curvature| a
+    step. It is log(radius sqrt(dimension) / (perturbation delta)) / (lr |curvature|) up to constants in the logarithm:
+    the rate of the theorem, O(log(d / ...) / (eta sqrt(rho epsilon))) for |curvature| = sqrt(rho epsilon), of which
+    `perturbed_gd_thresholds` has the version that allows for a changing Hessian (``wait``).
+
+    Source: Jin et al. (2017); the quantile is exact for a quadratic.
+
+    >>> round(perturbed_gd_escape_steps(-0.1, lr=0.1, perturbation=1e-3, dimension=1000), 1)
+    1249.8
+    """
+    growth = _growth(curvature, lr)
+    _positive(perturbation=perturbation, radius=radius)
+    if not (dimension >= 1 and 0 < delta < 1):
+        raise ValueError(f"needed are dimension >= 1 and delta between 0 and 1, got {dimension} and {delta}")
+    least = perturbation * math.sqrt(float(stats.beta.ppf(delta, 0.5, (dimension + 1) / 2)))
+    return max(0.0, math.log(radius / least)) / growth
 
 
 def mean_exit_time(curvature: float, *, noise: float, start: float = 0.0, radius: float = 1.0) -> float:

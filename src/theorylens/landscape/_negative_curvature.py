@@ -13,12 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-
-from theorylens.core import rng_for
 
 from ._closure_graph import Closure, ClosureGraph, loss_of, move, trainable
 from ._escape_direction import downward_direction
+from ._event_log import Logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,7 @@ class CurvatureMove:
     products: int
 
 
-class NegativeCurvature(Optimizer):
+class NegativeCurvature(Logged):
     """Steps -lr g while |g| > ``epsilon``; else 2 |curvature| / rho along the escape direction, downhill.
 
     ``finished`` turns true where the gradient is small and no curvature below -sqrt(rho epsilon) is found: an
@@ -54,6 +52,8 @@ class NegativeCurvature(Optimizer):
     ----------
     events
         One `CurvatureMove` for each step along curvature.
+    steps, products
+        Steps taken; Hessian products in all, those of the last search, which found nothing, included.
 
     >>> w = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # at the saddle of (x² - y²) / 2 + y⁴ / 4
     >>> rule = NegativeCurvature([w], lr=0.2, epsilon=1e-6, lipschitz=6.0)
@@ -62,6 +62,9 @@ class NegativeCurvature(Optimizer):
     >>> round(loss.item(), 9), len(rule.events)
     (-0.25, 1)
     """
+
+    _event = CurvatureMove
+    _counters = ("steps", "products", "finished")
 
     def __init__(
         self,
@@ -76,12 +79,10 @@ class NegativeCurvature(Optimizer):
         for name, value in {"lr": lr, "lipschitz": lipschitz, "epsilon": epsilon, "tolerance": tolerance}.items():
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, got {value}")
-        super().__init__(params, {"lr": lr})
+        super().__init__(params, {"lr": lr}, seed=seed, stream="landscape.negative_curvature")
         self.lipschitz, self.epsilon, self.tolerance = lipschitz, epsilon, tolerance
-        self.events: list[CurvatureMove] = []
         self.finished = False
-        self.steps = 0
-        self._generator = rng_for(seed, "landscape.negative_curvature")
+        self.steps = self.products = 0
 
     def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
         """One step; returns the loss before it."""
@@ -110,6 +111,7 @@ class NegativeCurvature(Optimizer):
 
     def _along_curvature(self, graph: ClosureGraph, leaves: list[Tensor], norm: float) -> None:
         found = downward_direction(graph, graph.gradient, tolerance=self.tolerance, generator=self._generator)
+        self.products += graph.products
         if found is None or found.curvature >= -math.sqrt(self.lipschitz * self.epsilon):
             self.finished = True
             return

@@ -14,11 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-
-from theorylens.core import rng_for
 
 from ._closure_graph import put, split_like, trainable
+from ._event_log import Logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +108,7 @@ class Perturbation:
     outcome: float | None = None
 
 
-class PerturbedGD(Optimizer):
+class PerturbedGD(Logged):
     """Gradient descent that adds one draw from a ball where the gradient is small, and stops where that did not help.
 
     A step is ``step(closure)`` with a closure as for LBFGS: it zeroes the gradients, computes the loss, calls backward
@@ -128,6 +126,8 @@ class PerturbedGD(Optimizer):
     ----------
     events
         One `Perturbation` for each draw.
+    steps, gradients
+        Steps taken; times the closure was called.
 
     >>> w = torch.zeros(2, dtype=torch.float64, requires_grad=True)  # at the saddle of (x² - y²) / 2 + y⁴ / 4
     >>> how = Thresholds(lr=0.1, radius=0.01, gradient=1e-3, decrease=1e-4, wait=100)
@@ -144,13 +144,14 @@ class PerturbedGD(Optimizer):
     (True, -0.25)
     """
 
+    _event = Perturbation
+    _counters = ("steps", "gradients", "finished", "_last", "_before")
+
     def __init__(self, params: Iterable[Any], thresholds: Thresholds, *, seed: int = 0) -> None:
-        super().__init__(params, {"lr": thresholds.lr})
+        super().__init__(params, {"lr": thresholds.lr}, seed=seed, stream="landscape.perturbed_gd")
         self.thresholds = thresholds
-        self.events: list[Perturbation] = []
         self.finished = False
-        self.steps = 0
-        self._generator = rng_for(seed, "landscape.perturbed_gd")
+        self.steps = self.gradients = 0
         self._last = -thresholds.wait - 1  # step of the last perturbation
         self._before: list[Tensor] = []
 
@@ -162,12 +163,12 @@ class PerturbedGD(Optimizer):
         if self.finished:
             return loss
         leaves, limits = trainable(self.param_groups), self.thresholds
-        norm = _gradient_norm(leaves)
+        norm = gradient_norm(leaves)
         if norm <= limits.gradient and self.steps - self._last > limits.wait:
             self._before = [p.detach().clone() for p in leaves]
             self.events.append(Perturbation(step=self.steps, gradient_norm=norm, loss=value))
             self._last = self.steps
-            self._perturb(leaves)
+            add_from_ball(leaves, limits.radius, self._generator)
             loss, value = self._evaluate(closure)
         if self.steps - self._last == limits.wait and self.events:
             change = value - self.events[-1].loss
@@ -189,24 +190,32 @@ class PerturbedGD(Optimizer):
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[Any, float]:
         """What the closure returned, and the same as a number."""
-        with torch.enable_grad():
-            loss = closure()
-        value = float(loss.detach() if isinstance(loss, Tensor) else loss)
-        if not math.isfinite(value):
-            raise ValueError(f"the loss is {value} after {self.steps} steps; lower lr")
+        loss, value = evaluate(closure, self.steps)
+        self.gradients += 1
         return loss, value
 
-    def _perturb(self, leaves: list[Tensor]) -> None:
-        """Add a uniform draw from the ball of the thresholds' radius."""
-        size = sum(p.numel() for p in leaves)
-        drawn = torch.randn(size, generator=self._generator, dtype=torch.float64)
-        share = float(torch.rand(1, generator=self._generator, dtype=torch.float64)) ** (1 / size)
-        drawn *= self.thresholds.radius * share / float(torch.linalg.vector_norm(drawn))
-        with torch.no_grad():
-            for p, piece in zip(leaves, split_like(drawn, leaves), strict=True):
-                p.add_(piece.to(p.device, p.dtype))
+
+def evaluate(closure: Callable[[], Any], steps: int) -> tuple[Any, float]:
+    """What a closure with ``backward()`` returned, and the same as a finite number."""
+    with torch.enable_grad():
+        loss = closure()
+    value = float(loss.detach() if isinstance(loss, Tensor) else loss)
+    if not math.isfinite(value):
+        raise ValueError(f"the loss is {value} after {steps} steps; lower lr")
+    return loss, value
 
 
-def _gradient_norm(leaves: list[Tensor]) -> float:
+@torch.no_grad()
+def add_from_ball(leaves: list[Tensor], radius: float, generator: torch.Generator) -> None:
+    """Add a uniform draw from the ball of ``radius`` in the space of all leaves together."""
+    size = sum(p.numel() for p in leaves)
+    drawn = torch.randn(size, generator=generator, dtype=torch.float64)
+    share = float(torch.rand(1, generator=generator, dtype=torch.float64)) ** (1 / size)
+    drawn *= radius * share / float(torch.linalg.vector_norm(drawn))
+    for p, piece in zip(leaves, split_like(drawn, leaves), strict=True):
+        p.add_(piece.to(p.device, p.dtype))
+
+
+def gradient_norm(leaves: list[Tensor]) -> float:
     squares = [float(p.grad.detach().double().square().sum()) for p in leaves if p.grad is not None]
     return math.sqrt(math.fsum(squares))
