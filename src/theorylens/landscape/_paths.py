@@ -127,7 +127,7 @@ def linear_path(
     if statistics not in ("interpolate", "recompute"):
         raise ValueError(f"statistics must be 'interpolate' or 'recompute', got {statistics!r}")
     a, b = first.state_dict(), second.state_dict()
-    _check_match(a, b)
+    check_match(a, b)
     task = loss if isinstance(loss, Task) else Task(loss=loss)
 
     def measure(between: nn.Module) -> float:
@@ -176,7 +176,8 @@ def mixed(a: Mapping[str, Tensor], b: Mapping[str, Tensor], share: float) -> dic
     return {name: torch.lerp(t, b[name].to(t), share) if t.is_floating_point() else t for name, t in a.items()}
 
 
-def _check_match(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+def check_match(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    """Refuse two networks that differ in their entries or shapes, or have values that are not finite."""
     if names := sorted(set(a) ^ set(b)):
         raise ValueError(f"the two networks differ in {', '.join(names[:3])}; give two of one architecture")
     bent = [name for name in a if a[name].shape != b[name].shape]
