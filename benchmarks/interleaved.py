@@ -31,12 +31,18 @@ class Mark:
 
 
 def compare(
-    name: str, ours: Callable[[], object], reference: Callable[[], object], *, route: str, limit: float
+    name: str,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    route: str,
+    limit: float,
+    runs: int = RUNS,
 ) -> Mark:
     """Process CPU seconds of both, medians of interleaved runs after one warm-up each."""
     ours(), reference()
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(RUNS):
+    for _ in range(runs):
         for spent, run in zip(times, (ours, reference), strict=True):
             start = time.process_time()
             run()
