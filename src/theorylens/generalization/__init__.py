@@ -87,7 +87,8 @@ if TYPE_CHECKING:
     from ._local_complexity import LocalKernelBall, fixed_point
     from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss, margins
     from ._margins_probe import normalised_margins, probe_margins
-    from ._measures import MeasureStudy, generalization_measures, measure_study, rank_correlation
+    from ._measure_study import MeasureStudy, measure_study
+    from ._measures import generalization_measures
     from ._network_growth import NetworkGrowth, feature_rank, network_growth, piecewise_linear_growth, vc_dimension
     from ._norm_margin import NormMarginBound, golowich, norm_margin_bound
     from ._norms import (
@@ -114,8 +115,11 @@ if TYPE_CHECKING:
     from ._paired import Paired, mcnemar, paired_comparison
     from ._parameters_probe import probe_effective_parameters
     from ._posterior_training import PosteriorTraining
+    from ._power_law import PowerLaw, power_law
     from ._progressive import Progressive, ProgressiveRun, best_scale, certify_progressive, progressive_bound
     from ._rademacher import Searched, gaussian_complexity, rademacher, rademacher_bound
+    from ._rank_statistics import Ranking, rank_correlation, rank_statistics
+    from ._rank_study import RankStudy, rank_study
     from ._recursive import RecursiveBound, RecursiveStep, pac_bayes_recursive
     from ._recursive_relative import Recursion, Recursive, certify_recursive
     from ._relative import LearntPrior, Relative, certify_relative
@@ -138,9 +142,11 @@ if TYPE_CHECKING:
     from ._tandem import first_order_bound, plurality, tandem_bound, tandem_losses, tandem_weights, weights_divergence
     from ._temperature import temperature
     from ._test_error import probe_test_error
+    from ._tolerated_noise import tolerated_noise, tolerated_perturbation
     from ._uniform_convergence import uniform_convergence, uniform_convergence_necessary
     from ._vc_dimension import VcDimension, vc_linear, vc_sigmoid_network, vc_stump, vc_threshold_network, vc_tree
     from ._vc_gap import VcBound, growth_gap, relative_vc_bound, vc_bound, vc_gap
+    from ._weight_spectrum import LayerSpectrum, weight_spectrum
     from ._width_descent import DoubleDescent, double_descent
 
     PROBES: tuple[Probe, ...]
@@ -202,7 +208,8 @@ _HOMES = {
     "._learning_coefficient": ("LearningCoefficient", "local_learning_coefficient"),
     "._least_squares": ("least_squares_risk", "optimal_penalty", "ridge_risk", "ridgeless_risk"),
     "._least_squares_descent": ("least_squares_descent", "minimum_norm", "random_features_descent"),
-    "._measures": ("MeasureStudy", "generalization_measures", "measure_study", "rank_correlation"),
+    "._measures": ("generalization_measures",),
+    "._measure_study": ("MeasureStudy", "measure_study"),
     "._norms": (
         "SpectralComplexity",
         "operator_norm",
@@ -337,6 +344,27 @@ _HOMES = {
         "Voted",
         "certify_ensemble",
     ),
+    "._rank_statistics": (
+        "Ranking",
+        "rank_correlation",
+        "rank_statistics",
+    ),
+    "._rank_study": (
+        "RankStudy",
+        "rank_study",
+    ),
+    "._tolerated_noise": (
+        "tolerated_noise",
+        "tolerated_perturbation",
+    ),
+    "._power_law": (
+        "PowerLaw",
+        "power_law",
+    ),
+    "._weight_spectrum": (
+        "LayerSpectrum",
+        "weight_spectrum",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -359,41 +387,43 @@ __all__ = [
     "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified", "Compressed",
     "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "Ensemble",
     "FatShattering", "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds",
-    "Halfspaces", "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LearningCoefficient", "LearntPrior",
-    "LocalKernelBall", "MarginBound", "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PROBES", "PacCertificate",
-    "PacLearningCurve", "Paired", "PerceptronRun", "PosteriorTraining", "Progressive", "ProgressiveRun", "Recursion",
-    "Recursive", "RecursiveBound", "RecursiveStep", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize",
-    "Searched", "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace", "VcBound",
-    "VcDimension", "VoteDecomposition", "Voted", "affordable_bits", "answers", "architecture_dimension",
-    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing",
-    "benign_overfitting", "bennett", "bernstein", "best_scale", "best_trade_off", "bias_variance",
-    "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_compressed",
-    "certify_ensemble", "certify_progressive", "certify_recursive", "certify_relative", "chernoff_kl",
-    "clopper_pearson", "clopper_pearson_interval", "code_length", "confidence_sequence", "conformal_sets",
-    "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw",
-    "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound",
-    "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision", "excess_bound", "failure_rate",
-    "fat_shattered", "fat_shattering", "feature_rank", "find_shattered", "first_order_bound", "fixed_point",
-    "gaussian_complexity", "gaussian_kl", "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "golowich",
-    "group_bounds", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse",
-    "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering", "local_learning_coefficient",
-    "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid",
-    "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm", "mixture_radius", "multivariate_gaussian_kl",
-    "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound",
-    "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
-    "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic",
-    "pac_bayes_recursive", "pac_certificate", "pac_learning_curve", "paired_comparison", "perceptron",
-    "piecewise_linear_growth", "plurality", "probe_abstention", "probe_calibration", "probe_capacity",
-    "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms",
-    "probe_rivals", "probe_test_error", "probe_weight_bits", "probe_worst_group", "progressive_bound",
-    "progressive_validation", "rademacher", "rademacher_bound", "random_features_descent", "rank_correlation",
+    "Halfspaces", "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LayerSpectrum", "LearningCoefficient",
+    "LearntPrior", "LocalKernelBall", "MarginBound", "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PROBES",
+    "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun", "PosteriorTraining", "PowerLaw", "Progressive",
+    "ProgressiveRun", "RankStudy", "Ranking", "Recursion", "Recursive", "RecursiveBound", "RecursiveStep", "Relative",
+    "Reliability", "RiskCurve", "Sample", "SampleSize", "Searched", "Selective", "ShatteredSet", "Shattering",
+    "SpectralComplexity", "Stumps", "Subspace", "VcBound", "VcDimension", "VoteDecomposition", "Voted",
+    "affordable_bits", "answers", "architecture_dimension", "attainable_delta", "attainable_error", "azuma",
+    "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett", "bernstein", "best_scale",
+    "best_trade_off", "bias_variance", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
+    "certify_compressed", "certify_ensemble", "certify_progressive", "certify_recursive", "certify_relative",
+    "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "code_length", "confidence_sequence",
+    "conformal_sets", "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound",
+    "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein",
+    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision",
+    "excess_bound", "failure_rate", "fat_shattered", "fat_shattering", "feature_rank", "find_shattered",
+    "first_order_bound", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
+    "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding", "holdout_bound",
+    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
+    "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound",
+    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study",
+    "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "network_growth", "no_free_lunch",
+    "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound", "operator_norm", "optimal_penalty",
+    "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl",
+    "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_bayes_recursive", "pac_certificate",
+    "pac_learning_curve", "paired_comparison", "perceptron", "piecewise_linear_growth", "plurality", "power_law",
+    "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal",
+    "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error",
+    "probe_weight_bits", "probe_worst_group", "progressive_bound", "progressive_validation", "rademacher",
+    "rademacher_bound", "random_features_descent", "rank_correlation", "rank_statistics", "rank_study",
     "relative_vc_bound", "reliability", "retrained_outputs", "ridge_risk", "ridgeless_risk", "sample_complexity",
     "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
     "selective_error", "shatters", "spectral_complexity", "spectral_covering", "split_kl", "squared_calibration_error",
     "squared_path_norm", "stable_rank", "stitched_radius", "tandem_bound", "tandem_losses", "tandem_weights",
-    "temperature", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension",
-    "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
-    "vote_decomposition", "weight_bits", "weight_matrices", "weights_divergence", "xi",
+    "temperature", "tolerated_noise", "tolerated_perturbation", "uniform_convergence", "uniform_convergence_necessary",
+    "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network",
+    "vc_stump", "vc_threshold_network", "vc_tree", "vote_decomposition", "weight_bits", "weight_matrices",
+    "weight_spectrum", "weights_divergence", "xi",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Measures that are said to go with generalisation, on one network, and whether they do, over many.
+"""Measures that are said to go with generalisation, on one network; whether they do, `rank_study` says over many.
 
 Source   Jiang, Neyshabur, Mobahi, Krishnan, Bengio (2020), ICLR; Dziugaite et al. (2020), NeurIPS; for sharpness that
          rescaling does not move: Dinh, Pascanu, Bengio, Bengio (2017), ICML; Kwon, Kim, Park, Choi (2021), ICML
@@ -10,35 +10,56 @@ Breaks   no measure went with generalisation in every setting tried by Dziugaite
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from theorylens.core import RefusedError, Split, Subject, objective
+from theorylens.bias import gradient_noise
+from theorylens.core import RefusedError, Split, Task, objective
 from theorylens.landscape import expected_sharpness
-from theorylens.results import Estimate, Intervals, Message, Statistical, Wall
+from theorylens.numerics import to_device
+from theorylens.results import Message
 
 from ._effective_parameters import effective_parameters
-from ._norms import spectral_complexity, squared_path_norm, stable_rank, weight_matrices
+from ._margin_bound import margins
+from ._norms import SpectralComplexity, spectral_complexity, squared_path_norm, stable_rank, weight_matrices
+from ._tolerated_noise import tolerated_noise_value, tolerated_perturbation
+from ._weight_spectrum import mean_alpha, weight_spectrum
 
-Floats = NDArray[np.float64]
+T = TypeVar("T")
 ROWS = 100  # training rows of the effective parameters
+HARD = 0.1  # quantile of the margins that stands for them
 NAMES = {
     "parameters": Message("measure.parameters", "number of parameters"),
+    "layers": Message("measure.layers", "number of weight matrices"),
     "length": Message("measure.length", "length of the weights"),
     "distance": Message("measure.distance", "distance from initialisation"),
+    "frobenius": Message("measure.frobenius", "log10 of the product of squared Frobenius norms"),
+    "frobenius_margin": Message("measure.frobenius_margin", "log10 of squared Frobenius norms over the squared margin"),
+    "spectral": Message("measure.spectral_product", "log10 of the product of squared spectral norms"),
+    "spectral_margin": Message("measure.spectral_margin", "log10 of squared spectral norms over the squared margin"),
     "stable_rank": Message("measure.stable_rank", "mean stable rank"),
     "spectral_complexity": Message("measure.spectral", "log10 of the spectral complexity"),
+    "spectral_complexity_margin": Message(
+        "measure.complexity_margin", "log10 of the spectral complexity of the change over the margin"
+    ),
     "path_norm": Message("measure.path", "log10 of the squared path norm"),
+    "path_norm_margin": Message("measure.path_margin", "log10 of the squared path norm over the squared margin"),
+    "inverse_margin": Message("measure.margin", "inverse of the squared margin"),
     "sharpness": Message("measure.sharpness", "expected sharpness, same noise for all weights"),
     "adaptive_sharpness": Message("measure.adaptive", "expected sharpness, noise in proportion to each weight"),
+    "flatness": Message("measure.flatness", "PAC-Bayes flatness"),
+    "adaptive_flatness": Message("measure.adaptive_flatness", "PAC-Bayes flatness, magnitude-aware"),
+    "flatness_length": Message("measure.flatness_length", "PAC-Bayes, prior around zero"),
+    "flatness_distance": Message("measure.flatness_distance", "PAC-Bayes, prior around initialisation"),
+    "worst_sharpness": Message("measure.worst_sharpness", "worst-case sharpness, magnitude-aware"),
+    "gradient_noise": Message("measure.gradient_noise", "variance of the examples' gradients"),
+    "weight_alpha": Message("measure.alpha", "mean power-law exponent of the weight spectra"),
     "effective_parameters": Message("measure.effective", "effective parameters"),
     "train_loss": Message("measure.loss", "training loss"),
 }
@@ -50,173 +71,232 @@ def generalization_measures(
     loss: Any,
     *,
     reference: Mapping[str, Tensor] | None = None,
+    names: Collection[str] | None = None,
     radius: float = 0.1,
     draws: int = 32,
     seed: int = 0,
 ) -> dict[str, float]:
     """Measures of one trained network on its training data, by name; NaN where one is not defined for it.
 
+    Each is signed so that theory expects a larger gap where it is larger. Margins are the raw tenth percentile; where
+    it is not positive, what is divided by it is infinite. PAC-Bayes flatness is 1 / s² of `tolerated_noise`, with a
+    prior the expression (|w|² or |w - w0|²) / 4s² + ln(n / s) of Jiang et al.; worst-case sharpness is 1 / a² of
+    `tolerated_perturbation`.
+
     Parameters
     ----------
     model, data, loss
         As in `landscape.expected_sharpness`; the model in evaluation mode.
     reference
-        State dict before training: for the distance from initialisation.
+        State dict before training: for distances from initialisation.
+    names
+        Which of `NAMES`; by default all.
     radius
-        Of the noise behind the two sharpnesses: in proportion to each weight for the adaptive one, in proportion to the
-        root mean square of all weights for the other.
+        Of the noise behind the two expected sharpnesses: in proportion to each weight for the adaptive one, in
+        proportion to the root mean square of all weights for the other.
     draws, seed
-        Of that noise.
-
-    Returns
-    -------
-    The names are those of `NAMES`: ``parameters``, ``length``, ``distance``, ``stable_rank``, ``spectral_complexity``
-    and ``path_norm`` (log10), ``sharpness``, ``adaptive_sharpness``, ``effective_parameters``, ``train_loss``.
-
-    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    >>> data = torch.randn(30, 4), torch.randint(0, 3, (30,))
-    >>> int(generalization_measures(net, data, "cross_entropy")["parameters"])
-    67
-    """
-    split = Split.of(data)
-    weights = {n: p.detach().double().cpu() for n, p in model.named_parameters() if p.requires_grad}
-    size, length = sum(w.numel() for w in weights.values()), _length(weights)
-    first = torch.as_tensor(_first(split))
-    found = dict.fromkeys(NAMES, math.nan)
-    found |= {"parameters": float(size), "length": length, "train_loss": objective(model, split, loss).value}
-    if reference is not None:
-        found["distance"] = _length({n: w - reference[n].double().cpu() for n, w in weights.items()})
-    ranks = [stable_rank(m) for m in weight_matrices(model).values() if bool((m != 0).any())]
-    if ranks:
-        found["stable_rank"] = math.fsum(ranks) / len(ranks)
-    found |= _chain_norms(model, tuple(first.shape))
-    even = radius * length / math.sqrt(size)
-    if even > 0:
-        for name, scale, noise in (("sharpness", "absolute", even), ("adaptive_sharpness", "weight", radius)):
-            rise = expected_sharpness(model, split, loss, radius=noise, scale=scale, draws=draws, seed=seed)  # type: ignore[arg-type]
-            found[name] = rise.value
-    found["effective_parameters"] = _effective(model, split, loss)
-    return found
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MeasureStudy:
-    """Measures and generalisation gaps of many networks.
-
-    Attributes
-    ----------
-    values
-        By name of the measure, shape (networks,).
-    gaps
-        Test error minus training error, shape (networks,).
-    correlations
-        Kendall's tau of each measure with the gap, with its interval over networks; measures that are constant or not
-        defined for some network are left out.
-    """
-
-    values: dict[str, Floats]
-    gaps: Floats
-    correlations: dict[str, Estimate]
-
-    def forest(self) -> Intervals:
-        """The picture: one measure a line, largest correlation first."""
-        order = sorted(self.correlations, key=lambda name: -self.correlations[name].value)
-        found = [self.correlations[name] for name in order]
-        return Intervals(
-            label=Message(
-                "measure.forest", "Rank correlation with the generalisation gap over {n} networks", n=len(self.gaps)
-            ),
-            names=tuple(NAMES[name] for name in order), values=np.array([f.value for f in found]),
-            lower=np.array([f.lower for f in found]), upper=np.array([f.upper for f in found]),
-            x_name=Message("measure.tau", "Kendall's tau"), walls=(Wall(at=0.0, name=Message("measure.zero", "none")),),
-        )  # fmt: skip
-
-
-def measure_study(subjects: Sequence[Subject], *, radius: float = 0.1, draws: int = 32) -> MeasureStudy:
-    """Which measures go with the gap between test and training error over these networks?
-
-    Parameters
-    ----------
-    subjects
-        Trained classifiers with ``train`` and ``test``, at least 4; with ``init`` for the distance from it.
-    radius, draws
-        As `generalization_measures`.
+        Of all noise; a quarter of ``draws`` for the tolerated noise, whose search repeats them.
 
     Raises
     ------
     ValueError
-        Fewer than 4 networks, or networks with no error to compare.
+        A name that is not in `NAMES`.
+
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> data = torch.randn(30, 4), torch.randint(0, 3, (30,))
+    >>> generalization_measures(net, data, "cross_entropy", names=["parameters", "layers"])
+    {'parameters': 67.0, 'layers': 2.0}
     """
-    if len(subjects) < 4:
-        raise ValueError(f"a rank correlation with an interval needs at least 4 networks, got {len(subjects)}")
-    rows, gaps = [], []
-    for subject in subjects:
-        errors = [subject.scores(role).errors for role in ("train", "test")]
-        if errors[0] is None or errors[1] is None:
-            raise ValueError(f"the task of {subject.name or 'a subject'} states no error; give Task(error=...)")
-        gaps.append(float(errors[1].mean() - errors[0].mean()))
-        start = subject.initial()
-        own = dict(start.subject.net.state_dict()) if start is not None and start.own else None
-        with subject.studied():
-            rows.append(
-                generalization_measures(
-                    subject.net, subject.split("train"), subject.judged, reference=own, radius=radius, draws=draws
-                )
-            )
-    values = {name: np.array([row[name] for row in rows]) for name in NAMES}
-    gap = np.array(gaps)
-    usable = {n: v for n, v in values.items() if np.isfinite(v).all() and len(np.unique(v)) > 1}
-    return MeasureStudy(
-        values=values, gaps=gap, correlations={n: rank_correlation(v, gap) for n, v in usable.items()}
-    )  # fmt: skip
+    wanted = list(NAMES) if names is None else list(names)
+    if unknown := sorted(set(wanted) - set(NAMES)):
+        raise ValueError(f"unknown measures {unknown}; there are {', '.join(NAMES)}")
+    network = _Network(model, Split.of(data), loss, reference, radius, draws, seed)
+    return {name: _MEASURES[name](network) for name in wanted}
 
 
-def rank_correlation(measure: Any, gap: Any, *, level: float = 0.95) -> Estimate:
-    """Kendall's tau, mean over pairs of sign x sign (ties count 0), with a jackknife interval over networks.
+@dataclass(eq=False)
+class _Network:
+    """One network, with what several measures need computed once."""
 
-    The 95 % interval covered tau in 93 to 97 % of 2,000 runs for 15 to 60 pairs of correlated normal numbers.
+    model: nn.Module
+    split: Split
+    loss: Any
+    reference: Mapping[str, Tensor] | None
+    radius: float
+    draws: int
+    seed: int
 
-    >>> round(rank_correlation([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]).value, 4)
-    0.6667
-    """
-    a, b = np.asarray(measure, dtype=np.float64), np.asarray(gap, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape or len(a) < 4:
-        raise ValueError(f"needed are two lists of at least 4 numbers, got shapes {a.shape} and {b.shape}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("measure and gap must be finite; leave out networks where one is not defined")
-    signs = np.sign(a[:, None] - a) * np.sign(b[:, None] - b)
-    n = len(a)
-    total = signs.sum()
-    tau = float(total / (n * (n - 1)))
-    without = (total - 2 * signs.sum(1)) / ((n - 1) * (n - 2))
-    spread = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread
-    method = Message("measure.jackknife", "jackknife over {n} networks, Student's t", n=n)
-    interval = Statistical(lower=max(-1.0, tau - half), upper=min(1.0, tau + half), level=level, method=method)
-    return Estimate(value=tau, uncertainty=interval)
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        return {n: p.detach().double().cpu() for n, p in self.model.named_parameters() if p.requires_grad}
+
+    @cached_property
+    def size(self) -> int:
+        return sum(w.numel() for w in self.weights.values())
+
+    @cached_property
+    def length(self) -> float:
+        return _length(self.weights)
+
+    @cached_property
+    def distance(self) -> float:
+        if self.reference is None:
+            return math.nan
+        return _length({n: w - self.reference[n].double().cpu() for n, w in self.weights.items()})
+
+    @cached_property
+    def matrices(self) -> list[Tensor]:
+        return [m.double() for m in weight_matrices(self.model).values() if bool((m != 0).any())]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        batch = self.split.take(range(1))
+        return tuple(next(x for x in pytree.tree_leaves(batch) if isinstance(x, Tensor)).shape[1:])
+
+    @cached_property
+    def complexity(self) -> SpectralComplexity | None:
+        return _or_none(lambda: spectral_complexity(self.model, self.shape))
+
+    @cached_property
+    def moved(self) -> SpectralComplexity | None:
+        if self.reference is None:
+            return None
+        return _or_none(lambda: spectral_complexity(self.model, self.shape, self.reference))
+
+    @cached_property
+    def path(self) -> float:
+        found = _or_none(lambda: math.log10(squared_path_norm(self.model, self.shape)))
+        return math.nan if found is None else found
+
+    @cached_property
+    def hard_margin(self) -> float:
+        """Tenth percentile of the margins on the training rows; NaN for what is no plain classification."""
+        given = self.loss if isinstance(self.loss, Task) else Task(loss=self.loss)
+        device = next(p.device for p in self.model.parameters())
+        task = given.settled(self.model, to_device(self.split.take(range(min(len(self.split), 32))), device))
+        if task.kind != "classification":
+            return math.nan
+        with torch.no_grad():
+            pairs = [task.forward(self.model, to_device(batch, device)) for batch in self.split.batches(1024)]
+        try:
+            found = margins(torch.cat([o for o, _ in pairs]), torch.cat([t for _, t in pairs]))
+        except ValueError:  # one column of scores with other targets than two classes, or pixels
+            return math.nan
+        return float(torch.quantile(found, HARD))
+
+    def over_margin(self, log: float, power: float) -> float:
+        """``log`` less ``power`` decades of the margin."""
+        if math.isnan(self.hard_margin):
+            return math.nan
+        return log - power * math.log10(self.hard_margin) if self.hard_margin > 0 else math.inf
+
+    def rise(self, scale: str, noise: float) -> float:
+        if not noise > 0:
+            return math.nan
+        return expected_sharpness(
+            self.model, self.split, self.loss, radius=noise, scale=scale, draws=self.draws, seed=self.seed  # type: ignore[arg-type]
+        ).value  # fmt: skip
+
+    def tolerated(self, scale: str) -> float:
+        draws = max(2, self.draws // 4)
+        found = _or_none(
+            lambda: tolerated_noise_value(self.model, self.split, self.loss, scale=scale, draws=draws, seed=self.seed)  # type: ignore[arg-type]
+        )
+        return math.nan if found is None else found
+
+    @cached_property
+    def even_noise(self) -> float:
+        return self.tolerated("absolute")
+
+    def around_prior(self, squared: float) -> float:
+        return squared / (4 * self.even_noise**2) + math.log(len(self.split) / self.even_noise)
 
 
-def _chain_norms(model: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
-    found = {"spectral_complexity": math.nan, "path_norm": math.nan}
-    try:
-        found["spectral_complexity"] = spectral_complexity(model, shape).complexity
-        found["path_norm"] = math.log10(squared_path_norm(model, shape))
-    except (ValueError, RuntimeError):  # a layer that is not known: what was found until then stays
-        return found
-    return found
-
-
-def _effective(model: nn.Module, split: Split, loss: Any) -> float:
-    try:
-        return effective_parameters(model, split.take(split.subset(ROWS)), loss).value
-    except (RefusedError, ValueError):  # outputs that are not (n, C), too many of them, or a loss that is not convex
+def _product(network: _Network, norm: Callable[[Tensor], float]) -> float:
+    if not network.matrices:
         return math.nan
+    return 2 * math.fsum(math.log10(norm(m)) for m in network.matrices)
 
 
-def _first(split: Split) -> Any:
-    batch = split.take(range(1))
-    leaf = next(x for x in pytree.tree_leaves(batch) if isinstance(x, Tensor))
-    return leaf[0]
+def _frobenius(network: _Network) -> float:
+    return _product(network, lambda m: float(m.norm()))
+
+
+def _spectral(network: _Network) -> float:
+    """Of the layers as the linear maps they are; of the weights as matrices where the chain is not known."""
+    if network.complexity is not None:
+        return 2 * math.fsum(math.log10(norm) for norm in network.complexity.norms.values())
+    return _product(network, lambda m: float(torch.linalg.matrix_norm(m, 2)))
+
+
+def _mean_rank(network: _Network) -> float:
+    ranks = [stable_rank(m) for m in network.matrices]
+    return math.fsum(ranks) / len(ranks) if ranks else math.nan
+
+
+def _even_sharpness(network: _Network) -> float:
+    return network.rise("absolute", network.radius * network.length / math.sqrt(network.size))
+
+
+def _adaptive_sharpness(network: _Network) -> float:
+    return network.rise("weight", network.radius if network.length > 0 else 0.0)
+
+
+def _worst(network: _Network) -> float:
+    found = _or_none(lambda: tolerated_perturbation(network.model, network.split, network.loss).value)
+    return math.nan if found is None else found**-2
+
+
+def _noise(network: _Network) -> float:
+    found = _or_none(lambda: gradient_noise(network.model, network.split, network.loss, batch_size=1024))
+    return math.nan if found is None else found.covariance_trace
+
+
+def _effective(network: _Network) -> float:
+    rows = network.split.take(network.split.subset(ROWS))
+    found = _or_none(lambda: effective_parameters(network.model, rows, network.loss).value)
+    return math.nan if found is None else found
+
+
+def _complexity(found: SpectralComplexity | None) -> float:
+    return math.nan if found is None else found.complexity
+
+
+_MEASURES: dict[str, Callable[[_Network], float]] = {
+    "parameters": lambda n: float(n.size),
+    "layers": lambda n: float(len(n.matrices)),
+    "length": lambda n: n.length,
+    "distance": lambda n: n.distance,
+    "frobenius": _frobenius,
+    "frobenius_margin": lambda n: n.over_margin(_frobenius(n), 2),
+    "spectral": _spectral,
+    "spectral_margin": lambda n: n.over_margin(_spectral(n), 2),
+    "stable_rank": _mean_rank,
+    "spectral_complexity": lambda n: _complexity(n.complexity),
+    "spectral_complexity_margin": lambda n: n.over_margin(_complexity(n.moved), 1),
+    "path_norm": lambda n: n.path,
+    "path_norm_margin": lambda n: n.over_margin(n.path, 2),
+    "inverse_margin": lambda n: 10 ** n.over_margin(0.0, 2),
+    "sharpness": _even_sharpness,
+    "adaptive_sharpness": _adaptive_sharpness,
+    "flatness": lambda n: n.even_noise**-2,
+    "adaptive_flatness": lambda n: n.tolerated("weight") ** -2,
+    "flatness_length": lambda n: n.around_prior(n.length**2),
+    "flatness_distance": lambda n: n.around_prior(n.distance**2),
+    "worst_sharpness": _worst,
+    "gradient_noise": _noise,
+    "weight_alpha": lambda n: mean_alpha(weight_spectrum(n.model, draws=0, permutations=0)),
+    "effective_parameters": _effective,
+    "train_loss": lambda n: objective(n.model, n.split, n.loss).value,
+}
+
+
+def _or_none(compute: Callable[[], T]) -> T | None:
+    """A measure that is not defined for a network is left out; the others still are."""
+    try:
+        return compute()
+    except (RefusedError, ValueError, RuntimeError):  # a layer, an output or a loss that it does not know
+        return None
 
 
 def _length(tensors: Mapping[str, Tensor]) -> float:

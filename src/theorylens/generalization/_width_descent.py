@@ -7,10 +7,8 @@ Assumes  the training rule is the same for all widths; whether test error falls 
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from theorylens.results import Message
 from theorylens.training import Keeping, Optimisation, fit, sweep
 
 from ._risk_curve import RiskCurve
+from ._scratch import kept_or_temporary
 
 Floats = NDArray[np.float64]
 Make = Callable[[int, int], nn.Module]
@@ -128,13 +127,12 @@ def double_descent(
     x, y = (torch.as_tensor(t) for t in train)
     held, answers = (torch.as_tensor(t) for t in test)
     count = classes if classes is not None else int(max(y.max(), answers.max())) + 1
-    how = {f.name: getattr(optimisation, f.name) for f in fields(optimisation)}
 
     def cell(item: dict[str, Any]) -> dict[str, Any]:  # a closure: data, rate and settings are part of its hash
-        return _train(make, (x, y), (held, answers), count, rate, how, item)
+        return _train(make, (x, y), (held, answers), count, rate, optimisation, item)
 
     grid = [{"width": w, "seed": int(s)} for w in wide for s in seeds]
-    with _folder(directory) as folder:
+    with kept_or_temporary(directory) as folder:
         found = sweep(cell, grid, directory=folder, jobs=jobs)
     shape = (len(wide), len(seeds), -1)
     return DoubleDescent(
@@ -146,13 +144,12 @@ def double_descent(
 
 
 def _train(
-    make: Make, train: Any, test: Any, classes: int, rate: float, how: dict[str, Any], item: dict[str, Any]
+    make: Make, train: Any, test: Any, classes: int, rate: float, optimisation: Optimisation, item: dict[str, Any]
 ) -> dict[str, Any]:
     seed, (x, y) = int(item["seed"]), train
     noisy = flip_labels(y, rate, classes, torch.Generator().manual_seed(key_seed(seed, "label noise")))
     with global_randomness_kept(key_seed(seed, "double descent", int(item["width"]))):
         net = make(int(item["width"]), seed)
-    optimisation = Optimisation(**how)
     task = Task(loss="cross_entropy")
     fitted = fit(net, (x, noisy), task, optimisation, seed=seed, validation=Split.of(test), keeping=Keeping())
     history = fitted.history
@@ -163,12 +160,3 @@ def _train(
         "train_error": [float(v) for v in history.series["train_error"]],
         "test_error": [float(v) for v in history.series["validation_error"]],
     }
-
-
-@contextlib.contextmanager
-def _folder(directory: str | Path | None) -> Iterator[str | Path]:
-    if directory is not None:
-        yield directory
-        return
-    with tempfile.TemporaryDirectory() as made:
-        yield made
