@@ -126,7 +126,7 @@ class Split:
 
     def take(self, indices: Sequence[int] | Tensor) -> Batch:
         """The examples at ``indices`` as one batch."""
-        wanted = [int(i) for i in indices]
+        wanted = indices.tolist() if isinstance(indices, Tensor) else [int(i) for i in indices]
         if self._stacked is None:
             return self._collate([self._items[i] for i in wanted])
         n, index = rows(self._stacked), torch.as_tensor(wanted)
