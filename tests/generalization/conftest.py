@@ -1,5 +1,6 @@
 """A small network trained on real digits, once for the chapter, with its initial state and shuffled twin."""
 
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -67,3 +68,12 @@ def stated():
         return Subject(model=Stated(size), loss="cross_entropy", **{"test": (x, labels), **fields})
 
     return make
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Shapes unchecked, as for a user: the library's own refusals answer, not the tests' type checker."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._answers import Answers, answers
     from ._benign_overfitting import BenignOverfitting, benign_overfitting, covariance_eigenvalues, effective_ranks
     from ._bias_variance import BiasVariance, VoteDecomposition, bias_variance, retrained_outputs, vote_decomposition
+    from ._block_bootstrap import BlockBootstrap, block_bootstrap, block_length
     from ._bounded_mean import bounded_mean
     from ._calibration import (
         BrierParts,
@@ -365,6 +366,11 @@ _HOMES = {
         "LayerSpectrum",
         "weight_spectrum",
     ),
+    "._block_bootstrap": (
+        "BlockBootstrap",
+        "block_bootstrap",
+        "block_length",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -384,8 +390,8 @@ _PROBES = (
 )
 
 __all__ = [
-    "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BrierParts", "Certified", "Compressed",
-    "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "Ensemble",
+    "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BlockBootstrap", "BrierParts", "Certified",
+    "Compressed", "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "Ensemble",
     "FatShattering", "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds",
     "Halfspaces", "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LayerSpectrum", "LearningCoefficient",
     "LearntPrior", "LocalKernelBall", "MarginBound", "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PROBES",
@@ -395,16 +401,16 @@ __all__ = [
     "SpectralComplexity", "Stumps", "Subspace", "VcBound", "VcDimension", "VoteDecomposition", "Voted",
     "affordable_bits", "answers", "architecture_dimension", "attainable_delta", "attainable_error", "azuma",
     "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett", "bernstein", "best_scale",
-    "best_trade_off", "bias_variance", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
-    "certify_compressed", "certify_ensemble", "certify_progressive", "certify_recursive", "certify_relative",
-    "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "code_length", "confidence_sequence",
-    "conformal_sets", "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound",
-    "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein",
-    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision",
-    "excess_bound", "failure_rate", "fat_shattered", "fat_shattering", "feature_rank", "find_shattered",
-    "first_order_bound", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
-    "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding", "holdout_bound",
-    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
+    "best_trade_off", "bias_variance", "block_bootstrap", "block_length", "bounded_differences", "bounded_mean",
+    "brier_parts", "calibration_p", "certify", "certify_compressed", "certify_ensemble", "certify_progressive",
+    "certify_recursive", "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval",
+    "code_length", "confidence_sequence", "conformal_sets", "conformal_threshold", "covariance_eigenvalues",
+    "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters",
+    "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
+    "entropy_integral", "evidence_precision", "excess_bound", "failure_rate", "fat_shattered", "fat_shattering",
+    "feature_rank", "find_shattered", "first_order_bound", "fixed_point", "gaussian_complexity", "gaussian_kl",
+    "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding",
+    "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
     "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound",
     "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study",
     "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "network_growth", "no_free_lunch",
