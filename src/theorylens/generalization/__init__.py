@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from ._ensemble import Ensemble, Voted, certify_ensemble
     from ._excess import excess_bound, split_kl
+    from ._fat_risk import fat_covering, fat_shattering_bound
     from ._fat_shattering import FatShattering, fat_shattered, fat_shattering, largest_shattered
     from ._finite_class import affordable_bits, occam_bound, probe_weight_bits, weight_bits
     from ._gap import probe_gap
@@ -371,6 +372,10 @@ _HOMES = {
         "block_bootstrap",
         "block_length",
     ),
+    "._fat_risk": (
+        "fat_covering",
+        "fat_shattering_bound",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -407,29 +412,29 @@ __all__ = [
     "code_length", "confidence_sequence", "conformal_sets", "conformal_threshold", "covariance_eigenvalues",
     "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters",
     "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
-    "entropy_integral", "evidence_precision", "excess_bound", "failure_rate", "fat_shattered", "fat_shattering",
-    "feature_rank", "find_shattered", "first_order_bound", "fixed_point", "gaussian_complexity", "gaussian_kl",
-    "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding",
-    "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
-    "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound",
-    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study",
-    "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "network_growth", "no_free_lunch",
-    "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound", "operator_norm", "optimal_penalty",
-    "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl",
-    "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_bayes_recursive", "pac_certificate",
-    "pac_learning_curve", "paired_comparison", "perceptron", "piecewise_linear_growth", "plurality", "power_law",
-    "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal",
-    "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error",
-    "probe_weight_bits", "probe_worst_group", "progressive_bound", "progressive_validation", "rademacher",
-    "rademacher_bound", "random_features_descent", "rank_correlation", "rank_statistics", "rank_study",
-    "relative_vc_bound", "reliability", "retrained_outputs", "ridge_risk", "ridgeless_risk", "sample_complexity",
-    "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
-    "selective_error", "shatters", "spectral_complexity", "spectral_covering", "split_kl", "squared_calibration_error",
-    "squared_path_norm", "stable_rank", "stitched_radius", "tandem_bound", "tandem_losses", "tandem_weights",
-    "temperature", "tolerated_noise", "tolerated_perturbation", "uniform_convergence", "uniform_convergence_necessary",
-    "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network",
-    "vc_stump", "vc_threshold_network", "vc_tree", "vote_decomposition", "weight_bits", "weight_matrices",
-    "weight_spectrum", "weights_divergence", "xi",
+    "entropy_integral", "evidence_precision", "excess_bound", "failure_rate", "fat_covering", "fat_shattered",
+    "fat_shattering", "fat_shattering_bound", "feature_rank", "find_shattered", "first_order_bound", "fixed_point",
+    "gaussian_complexity", "gaussian_kl", "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "golowich",
+    "group_bounds", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse",
+    "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering", "local_learning_coefficient",
+    "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid",
+    "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm", "mixture_radius", "multivariate_gaussian_kl",
+    "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound",
+    "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
+    "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic",
+    "pac_bayes_recursive", "pac_certificate", "pac_learning_curve", "paired_comparison", "perceptron",
+    "piecewise_linear_growth", "plurality", "power_law", "probe_abstention", "probe_calibration", "probe_capacity",
+    "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms",
+    "probe_rivals", "probe_test_error", "probe_weight_bits", "probe_worst_group", "progressive_bound",
+    "progressive_validation", "rademacher", "rademacher_bound", "random_features_descent", "rank_correlation",
+    "rank_statistics", "rank_study", "relative_vc_bound", "reliability", "retrained_outputs", "ridge_risk",
+    "ridgeless_risk", "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table",
+    "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters", "spectral_complexity",
+    "spectral_covering", "split_kl", "squared_calibration_error", "squared_path_norm", "stable_rank", "stitched_radius",
+    "tandem_bound", "tandem_losses", "tandem_weights", "temperature", "tolerated_noise", "tolerated_perturbation",
+    "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap",
+    "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
+    "vote_decomposition", "weight_bits", "weight_matrices", "weight_spectrum", "weights_divergence", "xi",
 ]  # fmt: skip
 
 
