@@ -9,7 +9,7 @@ Breaks   eigenvalues depend on the parametrisation: rescaling two layers changes
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +27,6 @@ from theorylens.results import Enclosure, Estimate, Message
 Which = Literal["LA", "SA", "BE"]
 Floats = NDArray[np.float64]
 NEGLIGIBLE = 1e-4  # share of the largest eigenvalue: float32 products of a deep network err by up to about 1e-5 of it
-BASIS = 1 << 31  # bytes the Lanczos basis may take, one vector of all parameters a step: 2 GiB
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,12 +86,14 @@ def eigenvalues(
     which: Which = "LA",
     tolerance: float = 1e-3,
     max_steps: int | None = None,
+    copies: bool = False,
     seed: int = 0,
     batch_size: int = 256,
 ) -> Eigenvalues:
     """The ``k`` largest (``"LA"``), smallest (``"SA"``) or outermost (``"BE"``) eigenvalues of the Hessian of a loss.
 
-    Distinct ones for certain: of an eigenvalue that is repeated, later copies may be missed (``complete`` tells).
+    Distinct ones for certain: of an eigenvalue that is repeated, later copies may be missed (``complete`` tells) unless
+    ``copies`` are counted. The basis takes one vector of all parameters a step, up to 2 GiB; then Lanczos restarts.
 
     Parameters
     ----------
@@ -101,7 +102,9 @@ def eigenvalues(
     tolerance
         Largest error of each value relative to its size.
     max_steps
-        Largest number of products; by default 100 + 10 k, less when the basis would take more than 2 GiB.
+        Largest number of products; by default 100 + 10 k.
+    copies
+        Search with 2, 4, 8, ... starts at a time, until repeated eigenvalues are surely counted.
     seed
         Of the random starting vector.
     batch_size
@@ -123,7 +126,9 @@ def eigenvalues(
     """
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
     generator = rng_for(seed, "landscape.eigenvalues")
-    return hessian_eigenvalues(goal, k=k, which=which, tolerance=tolerance, max_steps=max_steps, generator=generator)
+    return hessian_eigenvalues(
+        goal, k=k, which=which, tolerance=tolerance, max_steps=max_steps, copies=copies, generator=generator
+    )
 
 
 def hessian_eigenvalues(
@@ -134,6 +139,7 @@ def hessian_eigenvalues(
     tolerance: float = 1e-3,
     below: float | None = None,
     max_steps: int | None = None,
+    copies: bool = False,
     generator: torch.Generator,
 ) -> Eigenvalues:
     """`eigenvalues` of an objective that is there already.
@@ -142,29 +148,24 @@ def hessian_eigenvalues(
     ``below - H``: the tolerance is then relative to the whole spread ``below - value``. A smallest eigenvalue near
     zero cannot be had to a share of itself, and nobody needs it.
     """
-    if not 1 <= k <= goal.size:
-        raise ValueError(f"k must be between 1 and the number of parameters {goal.size}, got {k}")
+    _settled(goal, k)
     if below is not None and which != "SA":
         raise ValueError(f"below= serves which='SA' only, got which={which!r}")
-    if not math.isfinite(goal.value):
-        raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
-    steps = _affordable(goal, k) if max_steps is None else max_steps
     hessian = goal.hessian()
     operator: Operator = hessian if below is None else Reflected(hessian, below)
     ritz = lanczos.eigenvalues(
         operator, k, which=which if below is None else "LA", tolerance=tolerance,
-        max_steps=min(steps, goal.size), generator=generator,
+        max_steps=max_steps, copies=copies, generator=generator,
     )  # fmt: skip
-    values = ritz.values if below is None else below - ritz.values
-    return Eigenvalues(
-        values=values, residuals=ritz.residuals, errors=ritz.errors, converged=ritz.converged,
-        complete=ritz.complete,
-        products=ritz.products, parameters=goal.size, trouble=_trouble(ritz, k),
-    )  # fmt: skip
+    found = _named(ritz)
+    return found if below is None else replace(found, values=below - found.values)
 
 
 class Ends(NamedTuple):
-    """Both ends of a spectrum: the largest eigenvalues, and the smallest one."""
+    """Both ends of a spectrum: the largest eigenvalues, and the smallest one.
+
+    One search serves both; its products are counted for the largest.
+    """
 
     top: Eigenvalues
     bottom: Eigenvalues
@@ -172,11 +173,10 @@ class Ends(NamedTuple):
 
 def both_ends(goal: Objective, *, k: int, tolerance: float, generator: torch.Generator) -> Ends:
     """The ``k`` largest eigenvalues to ``tolerance`` of their size, the smallest to that share of the whole spread."""
-    top = hessian_eigenvalues(goal, k=min(k, goal.size), tolerance=tolerance, generator=generator)
-    # A Ritz value is never above the largest eigenvalue; with its residual it is not below it either.
-    ceiling = float(top.values[0] + top.residuals[0])
-    low = hessian_eigenvalues(goal, k=1, which="SA", tolerance=tolerance, below=ceiling, generator=generator)
-    return Ends(top, low)
+    k = min(k, goal.size)
+    _settled(goal, k)
+    top, low = lanczos.both_ends(goal.hessian(), k, tolerance=tolerance, generator=generator)
+    return Ends(_named(top), _named(replace(low, products=0)))
 
 
 def subject_ends(subject: Subject, *, k: int, rows: int, tolerance: float) -> Ends:
@@ -212,17 +212,26 @@ class Reflected:
         return self.matvec(vector)
 
 
-def _affordable(goal: Objective, k: int) -> int:
-    room = BASIS // (goal.size * torch.finfo(goal.dtype).bits // 8)
-    return max(k, min(100 + 10 * k, room))
+def _settled(goal: Objective, k: int) -> None:
+    if not 1 <= k <= goal.size:
+        raise ValueError(f"k must be between 1 and the number of parameters {goal.size}, got {k}")
+    if not math.isfinite(goal.value):
+        raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
 
 
-def _trouble(ritz: lanczos.Ritz, k: int) -> Message | None:
-    missed = int((~ritz.converged).sum())
+def _named(ritz: lanczos.Ritz) -> Eigenvalues:
+    return Eigenvalues(
+        values=ritz.values, residuals=ritz.residuals, errors=ritz.errors, converged=ritz.converged,
+        complete=ritz.complete, products=ritz.products, parameters=ritz.size, trouble=_trouble(ritz),
+    )  # fmt: skip
+
+
+def _trouble(ritz: lanczos.Ritz) -> Message | None:
+    k, missed = len(ritz.values), int((~ritz.converged).sum())
     if not missed:
         return None
     text = (
         "{missed} of {k} eigenvalues did not converge in {steps} steps; allow more steps (max_steps), "
         "ask for fewer, or accept a larger tolerance"
     )
-    return Message("landscape.unconverged", text, missed=missed, k=k, steps=ritz.steps)
+    return Message("landscape.unconverged", text, missed=missed, k=k, steps=ritz.products)

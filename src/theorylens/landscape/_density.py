@@ -152,7 +152,7 @@ def goal_density(goal: Objective, ends: Ends, *, draws: int, steps: int, generat
         if goal.size <= draws * steps
         else lanczos_quadrature(goal.hessian(), draws, steps=steps, generator=generator)
     )
-    products = found.products + ends.top.products + ends.bottom.products
+    products = found.products + ends.top.products
     values = ends.top.values
     n = outliers(values) if bool(ends.top.converged.all()) else 0
     if n > 0 and not found.exact:

@@ -258,7 +258,7 @@ def _table(ends: Ends, spectra: list[tuple[Control, Ends]]) -> Table:
         rows=tuple(
             (
                 name, float(e.top.values[0]), float(e.top.residuals[0]), float(e.bottom.values[0]),
-                float(e.bottom.residuals[0]), e.top.products + e.bottom.products,
+                float(e.bottom.residuals[0]), e.top.products,
             )
             for name, e in named
         ),

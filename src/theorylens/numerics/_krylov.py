@@ -1,15 +1,18 @@
-"""An orthonormal basis grown by products with an operator, and the tridiagonal matrix the operator is in it."""
+"""An orthonormal basis grown by products with an operator, and the matrix the operator is in it.
+
+Band Lanczos: each product, less its part in the basis, is one more direction. With one start the matrix is
+tridiagonal; with a block of b starts its band is b wide and an eigenvalue shows up to b copies of itself.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh_tridiagonal
+from scipy.linalg import eigh, eigh_tridiagonal
 from torch import Tensor
 
 from .operator import Counted
@@ -50,49 +53,43 @@ class RitzValues(NamedTuple):
         return np.where(far, np.minimum(residuals, squared), residuals)
 
 
-@dataclass
-class Sequence:
-    """One Krylov sequence: a tridiagonal block of the projected operator, in float64.
+class Basis:
+    """Orthonormal vectors: those that were multiplied, and after them those that wait for it.
 
-    ``slack[j]`` is the norm of what the recurrence left out of the j-th product, ``tail`` the norm of the part of the
-    last product that points out of the basis.
+    Every `step` multiplies the next one and appends what is new in its product. When nothing waits, the space is
+    invariant (a breakdown) and the next step starts a new sequence in its complement. Where memory is short `compress`
+    keeps some Ritz vectors only (thick restart: Wu, Simon 2000, SIAM J. Matrix Anal. Appl. 22:602).
     """
 
-    diagonal: list[float] = field(default_factory=list)
-    off: list[float] = field(default_factory=list)
-    slack: list[float] = field(default_factory=list)
-    tail: float = 0.0
-    closed: bool = False
-
-    def decomposition(self) -> tuple[Floats, Floats]:
-        """Ritz values, and their vectors in this block's coordinates as columns."""
-        values, columns = eigh_tridiagonal(np.array(self.diagonal), np.array(self.off))
-        return np.asarray(values, np.float64), np.asarray(columns, np.float64)
-
-    def ritz(self) -> RitzValues:
-        values, columns = self.decomposition()
-        return RitzValues(values, self.tail * np.abs(columns[-1]), np.array(self.slack) @ np.abs(columns))
-
-
-class Basis:
-    """Orthonormal vectors, one more with every `step`; after a breakdown the next step starts a new sequence."""
-
-    def __init__(self, operator: Counted, generator: torch.Generator) -> None:
+    def __init__(self, operator: Counted, generator: torch.Generator, *, block: int = 1) -> None:
         self._operator = operator
         self._generator = generator
+        self.block = block
         self._eps = torch.finfo(operator.dtype).eps
-        self._blocks: list[Tensor] = []
-        self._next: Tensor | None = None
+        self._stored: list[Tensor] = []
         self._scale = 0.0  # norm of the largest product: a lower bound on the operator's norm
         self._asymmetry = 0.0  # largest norm of a product's coefficients that symmetry rules out
         self._stray = 0.0  # the same per dimension
+        self._matrix = np.zeros((0, 0))  # entry (i, j), i >= j: part along vector i of the product with vector j
+        self._slack: list[float] = []  # per product the norm of what the matrix leaves out
+        self._starts: list[int] = []  # the first vector of each sequence
+        self._thick = False
+        self.rows = 0
         self.steps = 0
         self.restarts = 0
-        self.sequences: list[Sequence] = []
 
     @property
     def size(self) -> int:
         return self._operator.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._operator.dtype
+
+    @property
+    def closed(self) -> bool:
+        """Whether the space is invariant."""
+        return self.steps == self.rows
 
     @property
     def rounding(self) -> float:
@@ -104,61 +101,121 @@ class Basis:
         return self._asymmetry / self._scale if self._scale else 0.0
 
     def step(self) -> None:
-        """One product, one more vector."""
-        if not self.sequences or self.sequences[-1].closed:
-            self.sequences.append(Sequence())
-            self._next = self._fresh()
-        assert self._next is not None
-        vector = self._append(self._next)
-        sequence = self.sequences[-1]
+        """One product, and one more vector unless the product has nothing new."""
+        if self.closed:
+            self._starts.append(self.steps)
+            for _ in range(min(self.block, self.size - self.rows)):
+                self._append(self._fresh())
         # A copy: some operators return their argument or a buffer of their own.
-        rest = self._operator.matvec(vector).detach().clone()
+        rest = self._operator.matvec(self._row(self.steps)).detach().clone()
         length = float(torch.linalg.vector_norm(rest))
         self._scale = max(self._scale, length)
         rest, found = self._orthogonal(rest)
-        self._record(sequence, found, length)
-        sequence.tail = float(torch.linalg.vector_norm(rest))
-        whole = self.steps == self.size
-        if whole or sequence.tail <= self._noise():
-            sequence.slack[-1] += sequence.tail
-            sequence.tail, sequence.closed = 0.0, True
-            self.restarts += not whole
-            self._next = None
+        self._record(found, length)
+        tail = float(torch.linalg.vector_norm(rest))
+        if self.rows == self.size or tail <= self._noise():
+            self._slack[-1] += tail
         else:
-            self._next = rest.div_(sequence.tail)
+            self._append(rest.div_(tail))
+            self._matrix[self.rows - 1, self.steps] = tail
+        self.steps += 1
+        self.restarts += self.closed and self.steps < self.size
 
-    def ritz(self) -> RitzValues:
-        """Those of all sequences, one after the other."""
-        each = [sequence.ritz() for sequence in self.sequences]
+    def ritz(self, *, last: bool = False) -> RitzValues:
+        """Those of all sequences one after the other, or of the last alone."""
+        chosen = range(len(self._starts))[-1 if last else 0 :]
+        each = [self._ritz_of(i) for i in chosen]
         return RitzValues(*(np.concatenate(part) for part in zip(*each, strict=True)))
+
+    def decomposition(self, sequence: int) -> tuple[Floats, Floats]:
+        """Ritz values of one sequence, and their vectors in its coordinates as columns."""
+        start, stop = self._span(sequence)
+        part = self._matrix[start:stop, start:stop]
+        if start == stop:
+            return np.zeros(0), part
+        if self.block == 1 and not self._thick:
+            values, columns = eigh_tridiagonal(part.diagonal(), part.diagonal(-1))
+        else:
+            values, columns = eigh(part, lower=True)
+        return np.asarray(values, np.float64), np.asarray(columns, np.float64)
 
     def vectors(self, chosen: NDArray[np.intp]) -> Tensor:
         """Unit Ritz vectors as rows, for indices into the values of `ritz`."""
-        coordinates = np.zeros((self.steps, self.steps))
-        start = 0
-        for sequence in self.sequences:
-            stop = start + len(sequence.diagonal)
-            coordinates[start:stop, start:stop] = sequence.decomposition()[1]
-            start = stop
-        wanted = torch.from_numpy(coordinates[:, chosen].T.copy()).to(self._operator.device, self._operator.dtype)
+        wanted = torch.from_numpy(self._coordinates()[:, chosen].T.copy())
+        wanted = wanted.to(self._operator.device, self._operator.dtype)
         rows = torch.zeros(len(chosen), self.size, dtype=self._operator.dtype, device=self._operator.device)
-        for block, piece in zip(self._filled(), torch.split(wanted, self._rows(), dim=1), strict=True):
-            rows.addmm_(piece, block)
+        start = 0
+        for stored in self._filled(self.steps):
+            rows.addmm_(wanted[:, start : start + len(stored)], stored)
+            start += len(stored)
         return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
 
-    def _record(self, sequence: Sequence, found: Floats, length: float) -> None:
-        """Enter a product's coefficients into the tridiagonal block; what does not fit there becomes slack."""
-        unexpected = found.copy()
-        unexpected[-1] = 0.0
-        if sequence.diagonal:
-            unexpected[-2] -= sequence.tail
-            sequence.off.append(sequence.tail)
+    def compress(self, chosen: NDArray[np.intp]) -> None:
+        """Keep the Ritz vectors chosen (indices into the values of `ritz`) and the vectors that wait."""
+        ritz = self.ritz()
+        chosen = np.sort(chosen)
+        coordinates = self._coordinates()[:, chosen]
+        waiting = self.rows - self.steps
+        pointing = self._matrix[self.steps : self.rows, : self.steps] @ coordinates
+        whole = np.zeros((self.rows, len(chosen) + waiting))
+        whole[: self.steps, : len(chosen)] = coordinates
+        whole[self.steps :, len(chosen) :] = np.eye(waiting)
+        self._turn(whole)
+        bounds = np.cumsum([0] + [self._span(i)[1] - self._span(i)[0] for i in range(len(self._starts))])
+        self._starts = list(dict.fromkeys(int((chosen < bound).sum()) for bound in bounds[:-1]))
+        self._slack = ritz.slack[chosen].tolist()
+        self._matrix = np.zeros((0, 0))
+        self.steps, self.rows = len(chosen), len(chosen) + waiting
+        self._make_room()
+        self._matrix[: self.steps, : self.steps] = np.diag(ritz.values[chosen])
+        self._matrix[self.steps : self.rows, : self.steps] = pointing
+        self._thick = True
+
+    def _span(self, sequence: int) -> tuple[int, int]:
+        ends = [*self._starts, self.steps]
+        return ends[sequence], ends[sequence + 1]
+
+    def _ritz_of(self, sequence: int) -> RitzValues:
+        start, stop = self._span(sequence)
+        values, columns = self.decomposition(sequence)
+        pointing = self._matrix[self.steps : self.rows, start:stop] @ columns
+        return RitzValues(
+            values, np.linalg.norm(pointing, axis=0), np.array(self._slack[start:stop]) @ np.abs(columns)
+        )  # fmt: skip
+
+    def _coordinates(self) -> Floats:
+        """Ritz vectors of all sequences as columns, in the coordinates of the vectors that were multiplied."""
+        whole = np.zeros((self.steps, self.steps))
+        for i in range(len(self._starts)):
+            start, stop = self._span(i)
+            whole[start:stop, start:stop] = self.decomposition(i)[1]
+        return whole
+
+    def _turn(self, columns: Floats) -> None:
+        """Replace the first vectors by combinations of all, few entries at a time so that nothing is held twice."""
+        turn = torch.from_numpy(columns.T.copy()).to(self._operator.device, self._operator.dtype)
+        width = max(1, BLOCK // self.rows)
+        for left in range(0, self.size, width):
+            pieces = [stored[:, left : left + width] for stored in self._filled(self.rows)]
+            turned = turn @ torch.cat(pieces)
+            start = 0
+            for piece in pieces:
+                part = turned[start : start + len(piece)]
+                piece[: len(part)] = part
+                start += len(piece)
+
+    def _record(self, found: Floats, length: float) -> None:
+        """Enter a product's coefficients into the matrix; what symmetry rules out becomes slack."""
+        self._make_room()
+        now = self.steps
+        expected = self._matrix[now, :now]
+        unexpected = found[:now] - expected
         surplus = float(np.linalg.norm(unexpected))
         self._asymmetry = max(self._asymmetry, surplus)
-        if len(stray := unexpected[:-2]):
+        if len(stray := unexpected[expected == 0]):
             self._stray = max(self._stray, float(np.linalg.norm(stray)) / math.sqrt(len(stray)))
-        sequence.diagonal.append(float(found[-1]))
-        sequence.slack.append(surplus + self._eps * length)
+        self._matrix[now : self.rows, now] = found[now:]
+        self._slack.append(surplus + self._eps * length)
 
     def _orthogonal(self, vector: Tensor) -> tuple[Tensor, Floats]:
         """``vector`` less its part in the basis, in place, and the coefficients of that part.
@@ -166,13 +223,13 @@ class Basis:
         Two passes are enough (Parlett, section 6.9) unless the second still halves the vector: then what is left is
         mostly rounding and needs another.
         """
-        found = np.zeros(self.steps)
+        found = np.zeros(self.rows)
         for passes in range(5):
             before = float(torch.linalg.vector_norm(vector))
             start = 0
-            for block in self._filled():
-                part = torch.mv(block, vector)
-                vector.addmv_(block.T, part, alpha=-1)
+            for stored in self._filled(self.rows):
+                part = torch.mv(stored, vector)
+                vector.addmv_(stored.T, part, alpha=-1)
                 found[start : start + len(part)] += part.double().cpu().numpy()
                 start += len(part)
             if passes and float(torch.linalg.vector_norm(vector)) > before / 2:
@@ -188,25 +245,35 @@ class Basis:
         return vector.div_(torch.linalg.vector_norm(vector))
 
     def _noise(self) -> float:
-        """Below this length a new direction is rounding, the Krylov space invariant.
+        """Below this length a new direction is rounding.
 
         The products show their own noise: parts along old directions that an exact product could not have. Outside
         the basis there is as much per dimension.
         """
         return max(ROUNDING * self._eps * self._scale, 2 * self._stray * math.sqrt(self.size))
 
-    def _rows(self) -> int:
+    def _per_store(self) -> int:
         return max(1, min(64, BLOCK // self.size))
 
-    def _filled(self) -> list[Tensor]:
-        rows = self._rows()
-        return [block[: self.steps - i * rows] for i, block in enumerate(self._blocks)]
+    def _filled(self, rows: int) -> list[Tensor]:
+        per = self._per_store()
+        return [stored[: rows - i * per] for i, stored in enumerate(self._stored) if rows > i * per]
 
-    def _append(self, vector: Tensor) -> Tensor:
-        rows = self._rows()
-        if self.steps == len(self._blocks) * rows:
-            self._blocks.append(torch.empty(rows, self.size, dtype=vector.dtype, device=vector.device))
-        place = self._blocks[-1][self.steps % rows]
-        place.copy_(vector)
-        self.steps += 1
-        return place
+    def _row(self, i: int) -> Tensor:
+        return self._stored[i // self._per_store()][i % self._per_store()]
+
+    def _append(self, vector: Tensor) -> None:
+        per = self._per_store()
+        if self.rows == len(self._stored) * per:
+            self._stored.append(torch.empty(per, self.size, dtype=vector.dtype, device=vector.device))
+        self.rows += 1
+        self._row(self.rows - 1).copy_(vector)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """A matrix for all vectors and one more."""
+        had = len(self._matrix)
+        if self.rows + 1 > had:
+            grown = np.zeros((max(64, 2 * (self.rows + 1)),) * 2)
+            grown[:had, :had] = self._matrix
+            self._matrix = grown

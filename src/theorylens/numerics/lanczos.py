@@ -1,18 +1,19 @@
 """Extreme eigenvalues of a symmetric operator, with the evidence that they converged.
 
 Method   Lanczos, every new direction orthogonalised against the whole basis at least twice; a breakdown restarts in
-         the orthogonal complement
-Source   Paige (1972), J. Inst. Maths Applics 10:373; Parlett (1998), The Symmetric Eigenvalue Problem, chapters 11, 13
+         the orthogonal complement; a block of starts sees copies; thick restarts only where memory forces them
+Source   Paige (1972), J. Inst. Maths Applics 10:373; Parlett (1998), The Symmetric Eigenvalue Problem, chapters 11, 13;
+         Wu, Simon (2000), SIAM J. Matrix Anal. Appl. 22:602
 Limits   one starting vector sees one copy of a repeated eigenvalue until it breaks down. Without a breakdown an
          eigenvalue within about a tenth of the tolerance of another may be counted once: the outermost value of an end
-         is right all the same, the later ones may skip (``Ritz.complete`` is then False). Repeated outer eigenvalues
-         occur by symmetry, e.g. C - 1 copies under softmax with uniform predictions.
+         is right all the same, the later ones may skip (``Ritz.complete`` is then False; ``copies=True`` counts them).
+         Repeated outer eigenvalues occur by symmetry, e.g. C - 1 copies under softmax with uniform predictions.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,15 +22,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._krylov import Basis, RitzValues
+from ._krylov import Basis
+from ._wanted import Ends
 from .operator import Counted, Operator
 
-# The residual must come down to this part of the tolerance. Two eigenvalues that Lanczos has not yet told apart show a
-# residual of the order of their distance, and residual²/gap cannot see it: over 400 to 600 spectra (bulk with outliers,
-# normal, cubed normal; k up to 10; tolerance 1e-3) stopping by residual²/gap lost an eigenvalue in 7 % of the runs, by
-# the residual in 1 %, by a tenth of it in 0.3 %, for 30, 32 and 35 steps. A second start in the complement, run until
-# it could tell, took two to three times the steps.
-RESOLUTION = 0.1
+ASYMMETRY = 1e-3  # share of a product that rounding, even of single precision within, does not reach; less is slack
+MEMORY = 1 << 31  # bytes that a basis may take, one vector a step: 2 GiB
 Which = Literal["LA", "SA", "BE"]
 Floats = NDArray[np.float64]
 
@@ -52,18 +50,21 @@ class Ritz:
         Whether the residual is within a tenth of the tolerance times |value|, or at the level of rounding of the
         operator's dtype: then the error is well within the tolerance.
     complete
-        Whether copies are surely counted: the whole space was searched, a breakdown let the rest be searched, or
-        only the outermost value of an end was asked for. Otherwise the values are eigenvalues and the first of each end
-        is the outermost, but a copy (or one within a tenth of the tolerance) may be missing between them.
+        Whether copies are surely counted: the whole space was searched, a breakdown let the rest be searched, fewer
+        copies were seen of each value than the starts would have shown, or only the outermost value of an end was asked
+        for. Otherwise the values are eigenvalues and the first of each end is the outermost, but a copy (or one within
+        a tenth of the tolerance) may be missing between them.
     vectors
         Shape (k, size) in the operator's dtype, unit length, when asked for.
+    size
+        Dimension of the operator.
     steps, products, restarts
         Dimension of the basis, products with the operator, breakdowns passed.
     exhausted
         Whether the basis spans the whole space: nothing is left to find.
     asymmetry
-        Largest part of a product that a symmetric operator could not have, relative to the largest product. Rounding
-        in a good operator; more means that products differ from call to call or that the operator is not symmetric.
+        Largest part of a product that a symmetric operator could not have, relative to the largest product: rounding
+        in a good operator.
     """
 
     values: Floats
@@ -72,6 +73,7 @@ class Ritz:
     converged: NDArray[np.bool_]
     complete: bool
     vectors: Float[Tensor, "k p"] | None
+    size: int
     steps: int
     products: int
     restarts: int
@@ -87,14 +89,30 @@ def eigenvalues(
     tolerance: float = 1e-3,
     max_steps: int | None = None,
     vectors: bool = False,
+    copies: bool = False,
+    memory: int = MEMORY,
     generator: torch.Generator,
 ) -> Ritz:
     """The ``k`` largest (``"LA"``), smallest (``"SA"``) or outermost (``"BE"``, half from each end) eigenvalues.
 
     Stops as soon as all asked for are safely within the relative ``tolerance``, or after ``max_steps`` products
-    (default 100 + 10 k) with ``converged`` saying which are not. Memory: one vector of the operator's size and dtype
-    a step.
-    The starting vectors come from ``generator``, whatever the device. For odd k ``"BE"`` takes one more at the top.
+    (default 100 + 10 k) with ``converged`` saying which are not. The starting vectors come from ``generator``, whatever
+    the device. For odd k ``"BE"`` takes one more at the top.
+
+    Parameters
+    ----------
+    copies
+        Count repeated eigenvalues surely: blocks of 2, 4, 8, ... starts (at most k), each with ``max_steps`` products
+        per start, until a block shows fewer copies of each value than it could.
+    memory
+        Bytes of the basis, one vector of the operator's size and dtype a step. When it is full, half of it is freed by
+        a thick restart, which takes a few products more; at least 2 k + 4 vectors are kept whatever it says.
+
+    Raises
+    ------
+    ValueError
+        ``k`` outside 1 to the operator's size, another ``which``, a tolerance that is not positive; a product that is
+        not finite, has another shape than its vector, or shows that the operator is not symmetric.
 
     >>> from theorylens.numerics.operator import DenseOperator
     >>> ritz = eigenvalues(DenseOperator(torch.diag(torch.tensor([1.0, -3.0]))), 1, generator=torch.Generator())
@@ -102,96 +120,115 @@ def eigenvalues(
     1.0
     """
     _check(operator, k, which, tolerance, max_steps)
-    counted = Counted(operator)
-    limit = min(operator.size, max_steps if max_steps is not None else 100 + 10 * k)
-    basis = Basis(counted, generator)
-    ends = _Ends(k=k, which=which, tolerance=tolerance)
+    top = {"LA": k, "SA": 0, "BE": (k + 1) // 2}[which]
+    ends = Ends(top=top, bottom=k - top, ascending=which == "SA", tolerance=tolerance)
+    search = _Search(operator, ends, max_steps, memory, generator)
+    if not copies:
+        return _report(ends, *search.run(1), vectors=vectors)
+    taken, block = 0, 1
     while True:
-        basis.step()
-        if basis.steps == limit or (_worth_looking(basis) and ends.settled(basis)):
-            break
-    return ends.report(basis, vectors=vectors, products=counted.products)
+        block = min(2 * block, max(k, 1))
+        basis, products = search.run(block)
+        found = _report(ends, basis, products, vectors=vectors)
+        taken += found.products
+        if found.complete or block >= k or not found.converged.all():
+            return replace(found, products=taken)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ends:
-    """Which Ritz values are wanted, and whether they may be believed."""
+def both_ends(
+    operator: Operator,
+    k: int,
+    *,
+    tolerance: float = 1e-3,
+    max_steps: int | None = None,
+    memory: int = MEMORY,
+    generator: torch.Generator,
+) -> tuple[Ritz, Ritz]:
+    """The ``k`` largest eigenvalues to ``tolerance`` of their size, and the smallest to that share of the whole spread.
 
-    k: int
-    which: Which
-    tolerance: float
+    From one basis: the smallest costs next to nothing beside the largest. A smallest eigenvalue near zero cannot be had
+    to a share of itself, and nobody needs it. ``products`` of both are those of the one search. Errors are those of
+    `eigenvalues`.
+    """
+    _check(operator, k, "LA", tolerance, max_steps)
+    ends = Ends(top=k, bottom=min(1, operator.size - k), ascending=False, tolerance=tolerance, spread=True)
+    basis, products = _Search(operator, ends, max_steps, memory, generator).run(1)
+    whole = _report(ends, basis, products, vectors=False)
+    if not ends.bottom:  # all are asked for: the last of them is the smallest
+        return whole, _part(whole, slice(k - 1, k))
+    return _part(whole, slice(0, k)), replace(_part(whole, slice(k, k + 1)), complete=bool(whole.converged[k]))
 
-    @property
-    def top(self) -> int:
-        return {"LA": self.k, "SA": 0, "BE": (self.k + 1) // 2}[self.which]
 
-    @property
-    def bottom(self) -> int:
-        return self.k - self.top
+def _part(ritz: Ritz, chosen: slice) -> Ritz:
+    return replace(
+        ritz, values=ritz.values[chosen], residuals=ritz.residuals[chosen], errors=ritz.errors[chosen],
+        converged=ritz.converged[chosen],
+    )  # fmt: skip
 
-    def wanted(self, values: Floats) -> NDArray[np.intp]:
-        """Indices into ``values`` in the order of the answer."""
-        order = np.argsort(-values, kind="stable")
-        bottom = order[len(order) - self.bottom :]
-        return np.concatenate([order[: self.top], bottom[::-1] if self.which == "SA" else bottom])
 
-    def settled(self, basis: Basis) -> bool:
-        if basis.steps < self.k:
-            return False
-        # Before a breakdown one value more than asked for: the outermost unwanted one is there to measure a gap.
-        if basis.steps == self.k and not basis.sequences[-1].closed:
-            return False
-        ritz = basis.ritz()
-        if not self._within(ritz, basis)[self.wanted(ritz.values)].all():
-            return False
-        return basis.steps == basis.size or basis.restarts == 0 or self._complete(ritz.values, basis)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Grows a basis until the ends are settled, products run out, or symmetry is refuted."""
 
-    def _complete(self, values: Floats, basis: Basis) -> bool:
-        """After a breakdown: has the space outside the basis no value left that belongs to the answer?
+    operator: Operator
+    ends: Ends
+    max_steps: int | None
+    memory: int
+    generator: torch.Generator
 
-        It has none beyond the outermost of the present sequence, whose start was generic there.
-        """
-        own = basis.sequences[-1].ritz()
-        sure = self._within(own, basis)
-        order = np.sort(values)
-        ends = [(1.0, order[-self.top])] * (self.top > 0) + [(-1.0, order[self.bottom - 1])] * (self.bottom > 0)
-        for sign, edge in ends:
-            outermost = int(np.argmax(sign * own.values))
-            beyond = sign * (own.values[outermost] - edge)
-            if not sure[outermost] or beyond > self._allowed(edge, basis):
-                return False
-        return True
+    def run(self, block: int) -> tuple[Basis, int]:
+        counted = Counted(self.operator)
+        wanted = self.ends.top + self.ends.bottom
+        limit = block * (self.max_steps if self.max_steps is not None else 100 + 10 * wanted)
+        vector = self.operator.size * torch.finfo(self.operator.dtype).bits // 8
+        room = max(self.memory // vector, 2 * wanted + 2 * block + 2)
+        basis = Basis(counted, self.generator, block=block)
+        while True:
+            if basis.rows >= room and not basis.closed:
+                basis.compress(self.ends.kept(basis, room // 2))
+            basis.step()
+            _symmetric(basis)
+            if counted.products >= limit or basis.steps == basis.size:
+                break
+            if _worth_looking(basis) and self.ends.settled(basis):
+                break
+        return basis, counted.products
 
-    def _within(self, ritz: RitzValues, basis: Basis) -> NDArray[np.bool_]:
-        return np.asarray(ritz.residuals <= self._allowed(ritz.values, basis))
 
-    def _allowed(self, values: Floats | np.float64, basis: Basis) -> Floats | np.float64:
-        return np.maximum(RESOLUTION * self.tolerance * np.abs(values), basis.rounding)
-
-    def report(self, basis: Basis, *, vectors: bool, products: int) -> Ritz:
-        ritz = basis.ritz()
-        chosen = self.wanted(ritz.values)
-        converged = self._within(ritz, basis)[chosen]
-        whole = basis.steps == basis.size
-        searched = max(self.top, self.bottom) == 1 or (basis.restarts > 0 and self._complete(ritz.values, basis))
-        return Ritz(
-            values=ritz.values[chosen],
-            residuals=ritz.residuals[chosen],
-            errors=ritz.errors[chosen],
-            converged=converged,
-            complete=whole or bool(converged.all() and searched),
-            vectors=basis.vectors(chosen) if vectors else None,
-            steps=basis.steps,
-            products=products,
-            restarts=basis.restarts,
-            exhausted=whole,
-            asymmetry=basis.asymmetry,
-        )
+def _report(ends: Ends, basis: Basis, products: int, *, vectors: bool) -> Ritz:
+    ritz = basis.ritz()
+    chosen = ends.wanted(ritz.values)
+    converged = ends.within(ritz, basis)[chosen]
+    whole = basis.steps == basis.size
+    searched = ends.counted(ritz.values, basis) or (basis.restarts > 0 and ends.searched(ritz.values, basis))
+    return Ritz(
+        values=ritz.values[chosen],
+        residuals=ritz.residuals[chosen],
+        errors=ritz.errors[chosen],
+        converged=converged,
+        complete=whole or bool(converged.all() and searched),
+        vectors=basis.vectors(chosen) if vectors else None,
+        size=basis.size,
+        steps=basis.steps,
+        products=products,
+        restarts=basis.restarts,
+        exhausted=whole,
+        asymmetry=basis.asymmetry,
+    )
 
 
 def _worth_looking(basis: Basis) -> bool:
-    """Decomposing the projected matrix costs its dimension squared: each step at first, then once in a while."""
-    return basis.steps % max(1, basis.steps // 100) == 0
+    """Decomposing the projected matrix costs a power of its dimension: each step (or block) at first, then less."""
+    return basis.steps % max(basis.block, basis.steps // 100) == 0
+
+
+def _symmetric(basis: Basis) -> None:
+    if basis.asymmetry > max(ASYMMETRY, torch.finfo(basis.dtype).eps ** 0.5):
+        raise ValueError(
+            f"the operator is not symmetric: a product has a part of {basis.asymmetry:.1g} of the largest product's "
+            "length that no symmetric one has. Give a symmetric operator, such as (A + A') / 2, whose products do not "
+            "differ from call to call"
+        )
 
 
 def _check(operator: Operator, k: int, which: str, tolerance: float, max_steps: int | None) -> None:

@@ -154,7 +154,7 @@ def _rule(operator: Counted, steps: int, generator: torch.Generator) -> tuple[Fl
     basis = Basis(operator, generator)
     for _ in range(steps):
         basis.step()
-        if basis.sequences[0].closed:
+        if basis.closed:
             break
-    values, columns = basis.sequences[0].decomposition()
+    values, columns = basis.decomposition(0)
     return values, columns[0] ** 2
