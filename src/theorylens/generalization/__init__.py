@@ -85,11 +85,18 @@ if TYPE_CHECKING:
     from ._learning_coefficient import LearningCoefficient, local_learning_coefficient
     from ._learning_facts import PerceptronRun, no_free_lunch, perceptron, progressive_validation
     from ._least_squares import least_squares_risk, optimal_penalty, ridge_risk, ridgeless_risk
-    from ._least_squares_descent import least_squares_descent, minimum_norm, random_features_descent
+    from ._least_squares_descent import (
+        least_squares_descent,
+        minimum_norm,
+        random_features_descent,
+        sphere_features_descent,
+    )
+    from ._leave_one_out import neighbours_bound, neighbours_leave_one_out, ridge_leave_one_out
     from ._local_complexity import LocalKernelBall, fixed_point
     from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss, margins
     from ._margins_probe import normalised_margins, probe_margins
     from ._measure_study import MeasureStudy, measure_study
+    from ._measured_stability import MeasuredStability, measured_stability
     from ._measures import generalization_measures
     from ._network_growth import NetworkGrowth, feature_rank, network_growth, piecewise_linear_growth, vc_dimension
     from ._norm_margin import NormMarginBound, golowich, norm_margin_bound
@@ -120,6 +127,8 @@ if TYPE_CHECKING:
     from ._power_law import PowerLaw, power_law
     from ._progressive import Progressive, ProgressiveRun, best_scale, certify_progressive, progressive_bound
     from ._rademacher import Searched, gaussian_complexity, rademacher, rademacher_bound
+    from ._random_features import random_features_risk
+    from ._random_labels import RandomLabelStudy, random_label_study
     from ._rank_statistics import Ranking, rank_correlation, rank_statistics
     from ._rank_study import RankStudy, rank_study
     from ._recursive import RecursiveBound, RecursiveStep, pac_bayes_recursive
@@ -139,6 +148,7 @@ if TYPE_CHECKING:
     )
     from ._selective import Selective, selective_error
     from ._shattering import Fitted, Halfspaces, ShatteredSet, Shattering, find_shattered, shatters, vc_of_labellings
+    from ._stability import regularised_stability, ridge_stability, stability_bound, svm_stability
     from ._subspace import Subspace
     from ._suprema import FiniteClass, FunctionClass, KernelBall, L1Ball, L2Ball, Stumps, massart
     from ._tandem import first_order_bound, plurality, tandem_bound, tandem_losses, tandem_weights, weights_divergence
@@ -149,7 +159,8 @@ if TYPE_CHECKING:
     from ._vc_dimension import VcDimension, vc_linear, vc_sigmoid_network, vc_stump, vc_threshold_network, vc_tree
     from ._vc_gap import VcBound, growth_gap, relative_vc_bound, vc_bound, vc_gap
     from ._weight_spectrum import LayerSpectrum, weight_spectrum
-    from ._width_descent import DoubleDescent, double_descent
+    from ._weight_spectrum_probe import probe_weight_spectrum
+    from ._width_descent import DoubleDescent, double_descent, sample_descent
 
     PROBES: tuple[Probe, ...]
 
@@ -209,7 +220,12 @@ _HOMES = {
     "._holdout_theorems": ("probe_chernoff_kl",),
     "._learning_coefficient": ("LearningCoefficient", "local_learning_coefficient"),
     "._least_squares": ("least_squares_risk", "optimal_penalty", "ridge_risk", "ridgeless_risk"),
-    "._least_squares_descent": ("least_squares_descent", "minimum_norm", "random_features_descent"),
+    "._least_squares_descent": (
+        "least_squares_descent",
+        "minimum_norm",
+        "random_features_descent",
+        "sphere_features_descent",
+    ),
     "._measures": ("generalization_measures",),
     "._measure_study": ("MeasureStudy", "measure_study"),
     "._norms": (
@@ -296,7 +312,7 @@ _HOMES = {
         "conformal_threshold",
     ),
     "._conformal_probe": ("probe_conformal",),
-    "._width_descent": ("DoubleDescent", "double_descent"),
+    "._width_descent": ("DoubleDescent", "double_descent", "sample_descent"),
     "._local_complexity": ("LocalKernelBall", "fixed_point"),
     "._learning_facts": ("PerceptronRun", "no_free_lunch", "perceptron", "progressive_validation"),
     "._norm_margin": ("NormMarginBound", "golowich", "norm_margin_bound"),
@@ -376,6 +392,27 @@ _HOMES = {
         "fat_covering",
         "fat_shattering_bound",
     ),
+    "._random_features": ("random_features_risk",),
+    "._random_labels": (
+        "RandomLabelStudy",
+        "random_label_study",
+    ),
+    "._stability": (
+        "stability_bound",
+        "regularised_stability",
+        "svm_stability",
+        "ridge_stability",
+    ),
+    "._leave_one_out": (
+        "ridge_leave_one_out",
+        "neighbours_leave_one_out",
+        "neighbours_bound",
+    ),
+    "._measured_stability": (
+        "MeasuredStability",
+        "measured_stability",
+    ),
+    "._weight_spectrum_probe": ("probe_weight_spectrum",),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -390,6 +427,7 @@ _PROBES = (
     "probe_gap",
     "probe_effective_parameters",
     "probe_norms",
+    "probe_weight_spectrum",
     "probe_capacity",
     "probe_margins",
 )
@@ -399,42 +437,45 @@ __all__ = [
     "Compressed", "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "Ensemble",
     "FatShattering", "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds",
     "Halfspaces", "HoldoutBound", "KernelBall", "L1Ball", "L2Ball", "LayerSpectrum", "LearningCoefficient",
-    "LearntPrior", "LocalKernelBall", "MarginBound", "MeasureStudy", "NetworkGrowth", "NormMarginBound", "PROBES",
-    "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun", "PosteriorTraining", "PowerLaw", "Progressive",
-    "ProgressiveRun", "RankStudy", "Ranking", "Recursion", "Recursive", "RecursiveBound", "RecursiveStep", "Relative",
-    "Reliability", "RiskCurve", "Sample", "SampleSize", "Searched", "Selective", "ShatteredSet", "Shattering",
-    "SpectralComplexity", "Stumps", "Subspace", "VcBound", "VcDimension", "VoteDecomposition", "Voted",
-    "affordable_bits", "answers", "architecture_dimension", "attainable_delta", "attainable_error", "azuma",
-    "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett", "bernstein", "best_scale",
-    "best_trade_off", "bias_variance", "block_bootstrap", "block_length", "bounded_differences", "bounded_mean",
-    "brier_parts", "calibration_p", "certify", "certify_compressed", "certify_ensemble", "certify_progressive",
-    "certify_recursive", "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval",
-    "code_length", "confidence_sequence", "conformal_sets", "conformal_threshold", "covariance_eigenvalues",
-    "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters",
-    "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover",
-    "entropy_integral", "evidence_precision", "excess_bound", "failure_rate", "fat_covering", "fat_shattered",
-    "fat_shattering", "fat_shattering_bound", "feature_rank", "find_shattered", "first_order_bound", "fixed_point",
-    "gaussian_complexity", "gaussian_kl", "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "golowich",
-    "group_bounds", "growth_gap", "hoeffding", "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse",
-    "largest_shattered", "least_squares_descent", "least_squares_risk", "linear_covering", "local_learning_coefficient",
-    "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid",
-    "mcdiarmid_deviation", "mcnemar", "measure_study", "minimum_norm", "mixture_radius", "multivariate_gaussian_kl",
-    "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound",
-    "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
-    "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_quadratic",
-    "pac_bayes_recursive", "pac_certificate", "pac_learning_curve", "paired_comparison", "perceptron",
-    "piecewise_linear_growth", "plurality", "power_law", "probe_abstention", "probe_calibration", "probe_capacity",
-    "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms",
-    "probe_rivals", "probe_test_error", "probe_weight_bits", "probe_worst_group", "progressive_bound",
-    "progressive_validation", "rademacher", "rademacher_bound", "random_features_descent", "rank_correlation",
-    "rank_statistics", "rank_study", "relative_vc_bound", "reliability", "retrained_outputs", "ridge_risk",
-    "ridgeless_risk", "sample_complexity", "sample_size_curve", "sample_size_lines", "sample_size_table",
-    "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters", "spectral_complexity",
-    "spectral_covering", "split_kl", "squared_calibration_error", "squared_path_norm", "stable_rank", "stitched_radius",
-    "tandem_bound", "tandem_losses", "tandem_weights", "temperature", "tolerated_noise", "tolerated_perturbation",
-    "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap",
-    "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
-    "vote_decomposition", "weight_bits", "weight_matrices", "weight_spectrum", "weights_divergence", "xi",
+    "LearntPrior", "LocalKernelBall", "MarginBound", "MeasureStudy", "MeasuredStability", "NetworkGrowth",
+    "NormMarginBound", "PROBES", "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun", "PosteriorTraining",
+    "PowerLaw", "Progressive", "ProgressiveRun", "RandomLabelStudy", "RankStudy", "Ranking", "Recursion", "Recursive",
+    "RecursiveBound", "RecursiveStep", "Relative", "Reliability", "RiskCurve", "Sample", "SampleSize", "Searched",
+    "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace", "VcBound", "VcDimension",
+    "VoteDecomposition", "Voted", "affordable_bits", "answers", "architecture_dimension", "attainable_delta",
+    "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett",
+    "bernstein", "best_scale", "best_trade_off", "bias_variance", "block_bootstrap", "block_length",
+    "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_compressed",
+    "certify_ensemble", "certify_progressive", "certify_recursive", "certify_relative", "chernoff_kl",
+    "clopper_pearson", "clopper_pearson_interval", "code_length", "confidence_sequence", "conformal_sets",
+    "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw",
+    "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound",
+    "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision", "excess_bound", "failure_rate",
+    "fat_covering", "fat_shattered", "fat_shattering", "fat_shattering_bound", "feature_rank", "find_shattered",
+    "first_order_bound", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
+    "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding", "holdout_bound",
+    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
+    "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound",
+    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study",
+    "measured_stability", "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "neighbours_bound",
+    "neighbours_leave_one_out", "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins",
+    "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni",
+    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_bayes_recursive", "pac_certificate", "pac_learning_curve",
+    "paired_comparison", "perceptron", "piecewise_linear_growth", "plurality", "power_law", "probe_abstention",
+    "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters",
+    "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error", "probe_weight_bits",
+    "probe_weight_spectrum", "probe_worst_group", "progressive_bound", "progressive_validation", "rademacher",
+    "rademacher_bound", "random_features_descent", "random_features_risk", "random_label_study", "rank_correlation",
+    "rank_statistics", "rank_study", "regularised_stability", "relative_vc_bound", "reliability", "retrained_outputs",
+    "ridge_leave_one_out", "ridge_risk", "ridge_stability", "ridgeless_risk", "sample_complexity", "sample_descent",
+    "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
+    "selective_error", "shatters", "spectral_complexity", "spectral_covering", "sphere_features_descent", "split_kl",
+    "squared_calibration_error", "squared_path_norm", "stability_bound", "stable_rank", "stitched_radius",
+    "svm_stability", "tandem_bound", "tandem_losses", "tandem_weights", "temperature", "tolerated_noise",
+    "tolerated_perturbation", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound",
+    "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network",
+    "vc_tree", "vote_decomposition", "weight_bits", "weight_matrices", "weight_spectrum", "weights_divergence", "xi",
 ]  # fmt: skip
 
 
