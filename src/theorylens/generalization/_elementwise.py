@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def elementwise(function: Callable[..., Any], *arguments: Any, dtype: type = float) -> Any:
@@ -18,7 +19,7 @@ def elementwise(function: Callable[..., Any], *arguments: Any, dtype: type = flo
     except ValueError as error:
         shapes = " and ".join(str(each.shape) for each in arrays)
         raise ValueError(f"arrays of shapes {shapes} do not broadcast; give equal shapes or single numbers") from error
-    found = np.empty(together[0].shape, dtype=dtype)
+    found: NDArray[Any] = np.empty(together[0].shape, dtype=dtype)
     flat = found.reshape(-1)
     for i, values in enumerate(zip(*(each.ravel() for each in together), strict=True)):
         flat[i] = function(*(value.item() if isinstance(value, np.generic) else value for value in values))

@@ -102,7 +102,7 @@ def group_bounds(
     unit = np.arange(len(e)) if units is None else np.unique(np.asarray(units), return_inverse=True)[1]
     copy = None if copies is None else np.unique(np.asarray(copies), return_inverse=True)[1]
     if len(unit) != len(e) or (copy is not None and len(copy) != len(e)):
-        raise ValueError(f"{len(e)} errors need as many units and copies, got {len(unit)} and {copies}")
+        raise ValueError(f"{len(e)} errors need as many units and copies, one of each per row")
     independent = _nested(unit, index) and (copy is None or _nested(copy, index))
     count = len(names)
     share = -math.expm1(math.log1p(-delta) / count) * (1 - 1e-12) if independent else delta / count

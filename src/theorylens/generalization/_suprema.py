@@ -135,7 +135,7 @@ class L1Ball:
     def bound(self) -> float:
         """Massart's for the 2d corners of the ball."""
         m, d = self._points.shape
-        return massart(2 * d, m, self.radius * float(np.linalg.norm(self._points, axis=0).max()))
+        return float(massart(2 * d, m, self.radius * float(np.linalg.norm(self._points, axis=0).max())))
 
     def suprema(self, signs: Floats) -> Floats:
         return np.asarray(self.radius * np.abs(signs @ self._points).max(1))
