@@ -17,11 +17,13 @@ from theorylens.core import key_seed
 from theorylens.results import Message
 
 from ._least_squares import least_squares_risk, ridge_risk
+from ._random_features import random_features_risk
 from ._risk_curve import RiskCurve
 
 Floats = NDArray[np.float64]
 PARAMETERS = Message("generalization.parameters", "fitted parameters")
 EXAMPLES = Message("generalization.examples", "training examples")
+FEATURES = Message("generalization.features", "random features")
 EXCESS = Message("generalization.excess_risk", "excess risk")
 
 
@@ -61,9 +63,7 @@ def least_squares_descent(
         Both sizes or none vary, sizes that do not increase, more parameters than ``total``, fewer than 2 runs, a
         negative variance or penalty.
     """
-    counts, widths = (np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in (n, parameters))
-    if (len(counts) > 1) == (len(widths) > 1):
-        raise ValueError(f"let one size vary and fix the other, got {len(counts)} values of n, {len(widths)} of p")
+    counts, widths = _sizes(n, parameters)
     sizes = counts if len(counts) > 1 else widths
     _check_runs(sizes, runs)
     if not ridge >= 0:
@@ -119,21 +119,23 @@ def minimum_norm(x: Floats, y: Floats, ridge: float = 0.0) -> Floats:
 def random_features_descent(
     train: tuple[Any, Any],
     test: tuple[Any, Any],
-    features: Sequence[int],
+    features: int | Sequence[int],
     *,
+    examples: int | Sequence[int] | None = None,
     rate: float = 0.0,
     ridge: float = 0.0,
     runs: int = 5,
     seed: int = 0,
 ) -> RiskCurve:
-    """Fit least squares on random ReLU features of real inputs over a range of feature numbers.
+    """Fit least squares on random ReLU features of real inputs over a range of feature numbers, or of examples.
 
     Parameters
     ----------
     train, test
         ``(inputs, classes)``: shapes (n, ...) and (n,). The classes are fitted as 0 and 1 in one column each.
-    features
-        Increasing numbers of features; interpolation becomes possible at n.
+    features, examples
+        Numbers of features, and of training rows that are used, the first of a random order in each run; by default
+        all. One of them is a list that increases; interpolation ends or begins where they are equal.
     rate
         Share of training labels that are changed to another class.
     ridge, runs, seed
@@ -148,33 +150,98 @@ def random_features_descent(
     ValueError
         Numbers that do not increase, fewer than 2 runs or classes, a rate outside [0, 1].
     """
-    sizes = np.asarray(features, dtype=np.int64)
-    _check_runs(sizes, runs)
     (x, y), (held, answers) = (_rows(*given) for given in (train, test))
+    counts, widths = _sizes(len(x) if examples is None else examples, features)
+    sizes = counts if len(counts) > 1 else widths
+    _check_runs(sizes, runs)
+    if counts.max() > len(x):
+        raise ValueError(f"{counts.max()} examples are asked for, there are {len(x)} training rows")
     classes = int(max(int(y.max()), int(answers.max()))) + 1
     if classes < 2:
         raise ValueError("one class only: there is nothing to fit")
+    varies = len(counts) > 1
     scale = float(np.sqrt((x**2).sum(1).mean()))
     test_risk, train_risk = np.empty((2, len(sizes), runs))
     for run in range(runs):
         generator = torch.Generator().manual_seed(key_seed(seed, "random features", run))
         noisy = flip_labels(y, rate, classes, generator)
         given, known = (np.eye(classes)[labels.numpy()] for labels in (noisy, answers))
-        weights = torch.randn(x.shape[1] + 1, int(sizes.max()), generator=generator, dtype=torch.float64).numpy()
-        inside, outside = (_features(part, weights, scale) for part in (x, held))
-        centre = given.mean(0)
-        for i, p in enumerate(sizes):
-            found = minimum_norm(inside[:, :p], given - centre, ridge)
-            train_risk[i, run] = ((inside[:, :p] @ found + centre - given) ** 2).mean()
+        weights = torch.randn(x.shape[1] + 1, int(widths.max()), generator=generator, dtype=torch.float64).numpy()
+        order = torch.randperm(len(x), generator=generator).numpy() if varies else np.arange(len(x))
+        inside, outside = (_features(part, weights, scale) for part in (x[order], held))
+        given = given[order]
+        for i, (m, p) in enumerate(zip(*np.broadcast_arrays(counts, widths), strict=True)):
+            centre = given[:m].mean(0)
+            found = minimum_norm(inside[:m, :p], given[:m] - centre, ridge)
+            train_risk[i, run] = ((inside[:m, :p] @ found + centre - given[:m]) ** 2).mean()
             test_risk[i, run] = ((outside[:, :p] @ found + centre - known) ** 2).mean()
     return RiskCurve(
-        sizes=sizes.astype(np.float64), test=test_risk, train=train_risk, threshold=float(len(x)),
+        sizes=sizes.astype(np.float64), test=test_risk, train=train_risk,
+        threshold=float(widths[0] if varies else counts[0]),
         label=Message(
             "generalization.random_features", "Random features of real data, {rate:.0%} of labels changed", rate=rate
         ),
-        x_name=Message("generalization.features", "random features"),
+        x_name=EXAMPLES if varies else FEATURES,
         y_name=Message("generalization.squared_error", "mean squared error"),
     )  # fmt: skip
+
+
+def sphere_features_descent(
+    inputs: int,
+    features: int | Sequence[int],
+    examples: int | Sequence[int],
+    *,
+    noise: float,
+    signal: float = 1.0,
+    penalty: float = 0.0,
+    runs: int = 10,
+    seed: int = 0,
+) -> RiskCurve:
+    """Fit random ReLU features of inputs on a sphere to a linear target over a range of sizes, beside the limit.
+
+    Parameters
+    ----------
+    inputs
+        Dimension d; the theory is that of `random_features_risk`, for large d.
+    features, examples
+        N and n; one of them a list that increases.
+    noise, signal, penalty
+        As `random_features_risk`.
+    runs, seed
+        Independent repetitions, at least 2. Test risk is over 2,000 inputs.
+
+    Raises
+    ------
+    ValueError
+        Both sizes or none vary, sizes that do not increase, fewer than 2 runs, a negative variance or penalty.
+    """
+    counts, widths = _sizes(examples, features)
+    sizes = counts if len(counts) > 1 else widths
+    _check_runs(sizes, runs)
+    theory = random_features_risk(widths / inputs, counts / inputs, penalty, noise=noise, signal=signal)
+    test, train = np.empty((2, len(sizes), runs))
+    for run in range(runs):
+        rng = np.random.default_rng(key_seed(seed, "sphere features", run))
+        drawn = [_on_sphere(rng, m, inputs) for m in (int(widths.max()), int(counts.max()), 2000)]
+        direction = rng.standard_normal(inputs)
+        direction *= np.sqrt(signal) / np.linalg.norm(direction)
+        inside, outside = (np.maximum(x @ drawn[0].T / np.sqrt(inputs), 0.0) for x in drawn[1:])
+        targets = drawn[1] @ direction + np.sqrt(noise) * rng.standard_normal(len(drawn[1]))
+        for i, (m, p) in enumerate(zip(*np.broadcast_arrays(counts, widths), strict=True)):
+            found = minimum_norm(inside[:m, :p], targets[:m], penalty * p / inputs)
+            train[i, run] = ((inside[:m, :p] @ found - targets[:m]) ** 2).mean()
+            test[i, run] = ((outside[:, :p] @ found - drawn[2] @ direction) ** 2).mean()
+    varies = len(counts) > 1
+    return RiskCurve(
+        sizes=sizes.astype(np.float64), test=test, train=train, theory=np.atleast_1d(np.asarray(theory)),
+        threshold=float(widths[0] if varies else counts[0]), x_name=EXAMPLES if varies else FEATURES, y_name=EXCESS,
+        label=Message("generalization.sphere_features", "Random features on a sphere, measured and in the limit"),
+    )  # fmt: skip
+
+
+def _on_sphere(rng: np.random.Generator, count: int, inputs: int) -> Floats:
+    rows = rng.standard_normal((count, inputs))
+    return np.asarray(rows * np.sqrt(inputs) / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def _features(x: Floats, weights: Floats, scale: float) -> Floats:
@@ -204,6 +271,13 @@ def _theory(
             for m, q, s in zip(n, p, share, strict=True)
         ]
     )
+
+
+def _sizes(n: int | Sequence[int], parameters: int | Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    counts, widths = (np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in (n, parameters))
+    if (len(counts) > 1) == (len(widths) > 1):
+        raise ValueError(f"let one size vary and fix the other, got {len(counts)} values of n, {len(widths)} of p")
+    return counts, widths
 
 
 def _check_runs(sizes: NDArray[np.int64], runs: int) -> None:

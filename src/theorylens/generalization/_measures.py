@@ -33,6 +33,7 @@ from ._weight_spectrum import mean_alpha, weight_spectrum
 
 T = TypeVar("T")
 ROWS = 100  # training rows of the effective parameters
+NOISE_ROWS = 200  # of the variance of the gradients, which takes a backward pass for each
 HARD = 0.1  # quantile of the margins that stands for them
 NAMES = {
     "parameters": Message("measure.parameters", "number of parameters"),
@@ -248,7 +249,8 @@ def _worst(network: _Network) -> float:
 
 
 def _noise(network: _Network) -> float:
-    found = _or_none(lambda: gradient_noise(network.model, network.split, network.loss, batch_size=1024))
+    rows = network.split.take(network.split.subset(NOISE_ROWS))
+    found = _or_none(lambda: gradient_noise(network.model, rows, network.loss))
     return math.nan if found is None else found.covariance_trace
 
 

@@ -113,27 +113,21 @@ def double_descent(
     Raises
     ------
     ValueError
-        Widths that do not increase, fewer than 2 seeds, a rate outside [0, 1].
+        Widths that do not increase, fewer than 2 seeds, a rate outside [0, 1], an optimisation that stops early.
     SweepError
         A training failed, for instance because it diverged.
     """
     wide = [int(w) for w in widths]
     if not wide or sorted(set(wide)) != wide or wide[0] < 1:
         raise ValueError(f"widths must be whole numbers that increase from at least 1, got {list(widths)}")
-    if len(set(seeds)) < 2:
-        raise ValueError(f"seeds must be at least 2 different ones to give an interval, got {list(seeds)}")
-    if not 0 <= rate <= 1:
-        raise ValueError(f"the rate must lie between 0 and 1, got {rate}")
-    x, y = (torch.as_tensor(t) for t in train)
-    held, answers = (torch.as_tensor(t) for t in test)
-    count = classes if classes is not None else int(max(y.max(), answers.max())) + 1
-
-    def cell(item: dict[str, Any]) -> dict[str, Any]:  # a closure: data, rate and settings are part of its hash
-        return _train(make, (x, y), (held, answers), count, rate, optimisation, item)
-
+    if optimisation.stop_at is not None:
+        raise ValueError(
+            "errors are recorded over the same epochs for all widths, so nothing may stop early: no stop_at"
+        )
+    one = _prepared(make, train, test, rate, optimisation, seeds, classes)
     grid = [{"width": w, "seed": int(s)} for w in wide for s in seeds]
     with kept_or_temporary(directory) as folder:
-        found = sweep(cell, grid, directory=folder, jobs=jobs)
+        found = sweep(one, grid, directory=folder, jobs=jobs)
     shape = (len(wide), len(seeds), -1)
     return DoubleDescent(
         widths=np.array(wide), parameters=np.array([f["parameters"] for f in found[:: len(seeds)]]),
@@ -141,6 +135,71 @@ def double_descent(
         train_error=np.array([f["train_error"] for f in found]).reshape(shape),
         test_error=np.array([f["test_error"] for f in found]).reshape(shape),
     )  # fmt: skip
+
+
+def sample_descent(
+    make: Make,
+    train: tuple[Any, Any],
+    test: tuple[Any, Any],
+    *,
+    width: int,
+    examples: Sequence[int],
+    rate: float,
+    optimisation: Optimisation,
+    seeds: Sequence[int] = (0, 1, 2),
+    classes: int | None = None,
+    directory: str | Path | None = None,
+    jobs: int | None = None,
+) -> RiskCurve:
+    """Train one network on growing parts of the training rows, with label noise: sample-wise double descent.
+
+    Parameters
+    ----------
+    width
+        Passed to ``make``.
+    examples
+        Numbers of training rows, increasing: the first of an order drawn for each seed. The same epochs for all, so
+        fewer rows are fewer steps; set ``stop_at`` to train all to the same loss.
+
+    The others, and errors, are those of `double_descent`.
+    """
+    counts = [int(m) for m in examples]
+    if not counts or sorted(set(counts)) != counts or counts[0] < 1 or counts[-1] > len(train[0]):
+        raise ValueError(
+            f"examples must be whole numbers that increase from at least 1 to at most {len(train[0])}, got {counts}"
+        )
+    one = _prepared(make, train, test, rate, optimisation, seeds, classes)
+    grid = [{"width": int(width), "seed": int(s), "examples": m} for m in counts for s in seeds]
+    with kept_or_temporary(directory) as folder:
+        found = sweep(one, grid, directory=folder, jobs=jobs)
+    errors = {
+        role: np.array([f[f"{role}_error"][-1] for f in found]).reshape(len(counts), len(seeds))
+        for role in ("train", "test")
+    }
+    text = "A network of width {width} on growing training sets, {rate:.0%} of labels changed"
+    return RiskCurve(
+        sizes=np.array(counts, dtype=np.float64), train=errors["train"], test=errors["test"],
+        label=Message("generalization.by_examples", text, width=int(width), rate=rate),
+        x_name=Message("generalization.examples", "training examples"), y_name=TEST,
+    )  # fmt: skip
+
+
+def _prepared(
+    make: Make, train: Any, test: Any, rate: float, optimisation: Optimisation, seeds: Sequence[int],
+    classes: int | None,
+) -> Callable[[dict[str, Any]], dict[str, Any]]:  # fmt: skip
+    """One training as a function of its cell: a closure, so data, rate and settings are part of its hash."""
+    if len(set(seeds)) < 2:
+        raise ValueError(f"seeds must be at least 2 different ones to give an interval, got {list(seeds)}")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"the rate must lie between 0 and 1, got {rate}")
+    (x, y), (held, answers) = ((torch.as_tensor(a), torch.as_tensor(b)) for a, b in (train, test))
+    count = classes if classes is not None else int(max(y.max(), answers.max())) + 1
+
+    def one(item: dict[str, Any]) -> dict[str, Any]:
+        return _train(make, (x, y), (held, answers), count, rate, optimisation, item)
+
+    return one
 
 
 def _train(
@@ -151,6 +210,9 @@ def _train(
     with global_randomness_kept(key_seed(seed, "double descent", int(item["width"]))):
         net = make(int(item["width"]), seed)
     task = Task(loss="cross_entropy")
+    if "examples" in item:
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(key_seed(seed, "examples")))
+        x, noisy = (t[order[: int(item["examples"])]] for t in (x, noisy))
     fitted = fit(net, (x, noisy), task, optimisation, seed=seed, validation=Split.of(test), keeping=Keeping())
     history = fitted.history
     per_epoch = -(-len(x) // optimisation.batch_size)
