@@ -11,7 +11,8 @@ from ._accelerated_gd import AcceleratedMove, AcceleratedPerturbedGD
 from ._alignment import Alignment, align
 from ._average_probe import probe_averaged_checkpoints
 from ._averaging import average_weights, averaged_model, averaging, update_statistics
-from ._blocks import LayerCurvature, TraceSplit, layer_curvature, trace_split
+from ._blocks import LayerCurvature, layer_curvature
+from ._connect import Connection, connect
 from ._critical import probe_critical_point
 from ._cubic_newton import CubicNewton, NewtonEvent, SaddleFreeNewton
 from ._cubic_step import CubicStep, cubic_step
@@ -41,6 +42,7 @@ from ._octopus import octopus
 from ._outermost import probe_eigenvalues
 from ._paths import Path, barrier, linear_path
 from ._perturbed_gd import Perturbation, PerturbedGD, Thresholds, perturbed_gd_thresholds
+from ._piecewise import PiecewiseLinear, piecewise_linear
 from ._random_fields import p_spin_complexity, p_spin_index_share, p_spin_threshold
 from ._rescaling import Invariance, Rescaling, invariance, rescaled
 from ._sam import ASAM, SAM
@@ -52,7 +54,9 @@ from ._slices import Slice, Surface, slice_1d, slice_2d
 from ._spectrum_probe import probe_spectral_density
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
-from ._trace import hessian_trace, probe_trace, trace
+from ._trace import hessian_trace, trace
+from ._trace_probe import probe_trace
+from ._trace_split import TraceSplit, trace_split
 from ._tracking import SharpnessTracker
 from ._unit_flow import UnitAxis
 from ._unit_groups import UnitGroup, unit_groups
@@ -64,22 +68,22 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "AcceleratedMove", "AcceleratedPerturbedGD", "Alignment", "CriticalPoint", "CubicNewton", "CubicStep",
-    "CurvatureMove", "CurvatureSummary", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection",
-    "EscapeRun", "FisherSAM", "GSAM", "GaussNewton", "Invariance", "LayerCurvature", "LookSAM", "MonteCarloFisher",
-    "NegativeCurvature", "NewtonEvent", "NoisyGD", "PROBES", "Path", "Perturbation", "PerturbedGD", "Place",
-    "Rescaling", "SAM", "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker", "Slice", "SpectralDensity",
-    "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "USAM", "UnitAxis", "UnitGroup", "WorstCase",
-    "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends",
-    "classify", "critical_point", "cubic_step", "curvature_directions", "curvature_summary", "downward_direction",
-    "eigenvalues", "escape_direction", "escape_time", "expected_sharpness", "fisher", "fisher_rao_norm",
-    "flow_escape_time", "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "hessian",
-    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
-    "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time",
-    "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold",
-    "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "probe_averaged_checkpoints", "probe_critical_point",
-    "probe_eigenvalues", "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace",
-    "random_direction", "rescaled", "second_order_test", "slice_1d", "slice_2d", "small_noise_exit_time",
-    "spectral_density", "stability_limit", "step_rule", "strict_saddle", "trace", "trace_split", "unit_groups",
-    "update_statistics", "worst_case_sharpness",
+    "ASAM", "AcceleratedMove", "AcceleratedPerturbedGD", "Alignment", "Connection", "CriticalPoint", "CubicNewton",
+    "CubicStep", "CurvatureMove", "CurvatureSummary", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends",
+    "EscapeDirection", "EscapeRun", "FisherSAM", "GSAM", "GaussNewton", "Invariance", "LayerCurvature", "LookSAM",
+    "MonteCarloFisher", "NegativeCurvature", "NewtonEvent", "NoisyGD", "PROBES", "Path", "Perturbation", "PerturbedGD",
+    "PiecewiseLinear", "Place", "Rescaling", "SAM", "SaddleFreeNewton", "SecondOrderTest", "SharpnessTracker", "Slice",
+    "SpectralDensity", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "USAM", "UnitAxis",
+    "UnitGroup", "WorstCase", "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging",
+    "barrier", "both_ends", "classify", "connect", "critical_point", "cubic_step", "curvature_directions",
+    "curvature_summary", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
+    "fisher", "fisher_rao_norm", "flow_escape_time", "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive",
+    "goe_exponent", "hessian", "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary",
+    "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges",
+    "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity", "p_spin_index_share",
+    "p_spin_threshold", "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "piecewise_linear",
+    "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness",
+    "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction", "rescaled", "second_order_test",
+    "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density", "stability_limit", "step_rule",
+    "strict_saddle", "trace", "trace_split", "unit_groups", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

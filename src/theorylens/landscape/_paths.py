@@ -19,27 +19,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from theorylens.core import Task, objective
+from theorylens.core import Subject, Task, objective
 from theorylens.results import Curve, Line, Message
 
 from ._averaging import update_statistics
 
 Floats = NDArray[np.float64]
 Statistics = Literal["interpolate", "recompute"]
+Quantity = Literal["loss", "error"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Path:
-    """Losses on the straight line from one network (0) to another (1).
+    """Losses on a path from one network (0) to another (1).
 
     Attributes
     ----------
     at, losses
-        Shares of the second network, 0 and 1 among them, and the loss at each.
+        Shares of the way to the second network, 0 and 1 among them, and the loss at each.
+    of
+        ``"error"`` when the numbers are mean errors and not losses.
     """
 
     at: Floats
     losses: Floats
+    of: Quantity = "loss"
 
     @property
     def barrier(self) -> float:
@@ -73,18 +77,24 @@ class Path:
     def curve(self) -> Curve:
         """As a picture, with the chord whose excess is the barrier."""
         ends = np.array([0.0, 1.0])
+        name = quantity_name(self.of)
         return Curve(
-            label=Message("landscape.path", "The loss on the straight line between two networks"),
+            label=Message("landscape.path", "The {quantity} on the straight line between two networks", quantity=name),
             lines=(
-                Line(x=self.at, y=self.losses, name=Message("landscape.path.loss", "loss")),
+                Line(x=self.at, y=self.losses, name=name),
                 Line(
                     x=ends, y=self.losses[[0, -1]], name=Message("landscape.path.chord", "between the ends"),
                     role="theory",
                 ),
             ),
             x_name=Message("landscape.path.x", "share of the second network"),
-            y_name=Message("landscape.path.loss", "loss"),
+            y_name=name,
         )  # fmt: skip
+
+
+def quantity_name(of: Quantity) -> Message:
+    """What is drawn."""
+    return Message("landscape.path.loss", "loss") if of == "loss" else Message("landscape.path.error", "mean error")
 
 
 def linear_path(
@@ -95,6 +105,7 @@ def linear_path(
     *,
     points: int = 21,
     statistics: Statistics = "interpolate",
+    of: Quantity = "loss",
     batch_size: int = 256,
 ) -> Path:
     """The loss at ``points`` networks on the line between two.
@@ -110,11 +121,13 @@ def linear_path(
     statistics
         What batch normalisation uses in between: the ends' running statistics interpolated, or ``"recompute"``: taken
         anew from ``data``, at the ends too.
+    of
+        ``"error"``: the mean error of the task instead of the loss (for classification the share of wrong answers).
 
     Raises
     ------
     ValueError
-        Networks that do not match, fewer than 3 points.
+        Networks that do not match, fewer than 3 points, errors of a task that has none.
 
     >>> rows = torch.tensor([[1.0]]), torch.zeros(1, 1)
     >>> left, right = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
@@ -122,31 +135,63 @@ def linear_path(
     >>> linear_path(left, right, rows, lambda o, t: (o[:, 0] ** 2 - 1) ** 2, points=5).barrier
     1.0
     """
+    check_match(first.state_dict(), second.state_dict())
+    task = loss if isinstance(loss, Task) else Task(loss=loss)
+    measure = measure_of(data, task, points=points, statistics=statistics, of=of, batch_size=batch_size)
+    return path_between(first, second, measure, points, of)
+
+
+def measure_of(
+    data: Any, task: Task, *, points: int, statistics: Statistics, of: Quantity, batch_size: int
+) -> Callable[[nn.Module], float]:
+    """The loss or error over ``data`` of a network on a path, which may be written to; refuses odd settings."""
     if points < 3:
         raise ValueError(f"points must be at least 3, got {points}: the ends alone have no in-between")
     if statistics not in ("interpolate", "recompute"):
         raise ValueError(f"statistics must be 'interpolate' or 'recompute', got {statistics!r}")
-    a, b = first.state_dict(), second.state_dict()
-    check_match(a, b)
-    task = loss if isinstance(loss, Task) else Task(loss=loss)
+    if of not in ("loss", "error"):
+        raise ValueError(f"of must be 'loss' or 'error', got {of!r}")
 
     def measure(between: nn.Module) -> float:
         if statistics == "recompute":
             update_statistics(between, data, batch_size=batch_size, forward=task.forward)
-        return objective(between, data, task, batch_size=batch_size).value
+        goal = objective(between, data, task, batch_size=batch_size)
+        return goal.value if of == "loss" else _mean_error(between, data, task, batch_size)
 
-    return path_between(first, second, measure, points)
+    return measure
 
 
-def path_between(first: nn.Module, second: nn.Module, measure: Callable[[nn.Module], float], points: int) -> Path:
+def _mean_error(model: nn.Module, data: Any, task: Task, batch_size: int) -> float:
+    """Mean over examples (tokens that count, in a language task)."""
+    subject = Subject(model=model, task=task, train=data, batch_size=batch_size)
+    errors = subject.scores("train").errors
+    if errors is None:
+        raise ValueError(f"the loss {task.loss_name} has no error beside it; give Task(error=...), or of='loss'")
+    return float(errors.mean())
+
+
+def path_between(
+    first: nn.Module, second: nn.Module, measure: Callable[[nn.Module], float], points: int, of: Quantity = "loss"
+) -> Path:
     """``measure`` of the networks on the line, each made in one copy of the first."""
     a, b = first.state_dict(), second.state_dict()
-    between, at = copy.deepcopy(first), np.linspace(0.0, 1.0, points)
+    return path_along(first, lambda share: mixed(a, b, share), measure, points, of)
+
+
+def path_along(
+    model: nn.Module,
+    state: Callable[[float], Mapping[str, Tensor]],
+    measure: Callable[[nn.Module], float],
+    points: int,
+    of: Quantity = "loss",
+) -> Path:
+    """``measure`` of networks at equidistant shares of a way, their ``state`` put into one copy of ``model``."""
+    between, at = copy.deepcopy(model), np.linspace(0.0, 1.0, points)
     losses = []
     for share in at:
-        between.load_state_dict(mixed(a, b, float(share)))
+        between.load_state_dict(dict(state(float(share))))
         losses.append(measure(between))
-    return Path(at=at, losses=np.array(losses))
+    return Path(at=at, losses=np.array(losses), of=of)
 
 
 def barrier(
@@ -157,14 +202,16 @@ def barrier(
     *,
     points: int = 21,
     statistics: Statistics = "interpolate",
+    of: Quantity = "loss",
     batch_size: int = 256,
 ) -> float:
-    """The linear barrier between two networks; see `linear_path`. A lower estimate: the maximum over the points taken.
+    """The linear barrier between two networks: the largest L(t) - ((1 - t) L(0) + t L(1)); see `linear_path`.
 
-    Within three standard errors of zero the two are called linearly mode connected.
+    A lower estimate: the maximum over the points taken. Frankle et al. (2020) call two networks linearly connected when
+    the barrier of the test error (``of="error"``) is below 0.02.
     """
     path = linear_path(
-        first, second, data, loss, points=points, statistics=statistics, batch_size=batch_size
+        first, second, data, loss, points=points, statistics=statistics, of=of, batch_size=batch_size
     )  # fmt: skip
     return path.barrier
 
