@@ -64,6 +64,27 @@ def test_resolved_outliers_are_counted_exactly_and_leave_the_bulk_as_it_is():
         rule.resolved(np.array([50.0, 30.0]), -100.0)
 
 
+def test_a_known_trace_is_met_exactly_and_takes_noise_out_of_other_moments():
+    values = [*np.linspace(5, 9, 9), *np.linspace(0.1, 1, 60), *np.zeros(131)]
+    operator, trace, squares = DenseOperator(matrix(values)), float(np.sum(values)), float(np.square(values).sum())
+    plain, turned = [], []
+    for seed in range(40):
+        rule = lanczos_quadrature(operator, 2, steps=20, generator=rng(seed))
+        better = rule.with_total(trace)
+        assert 200 * better.per_draw(lambda x: x) == pytest.approx([trace] * 2, rel=1e-10)
+        assert all(w.min() >= 0 and w.sum() == pytest.approx(1) for w in better.weights)
+        plain.append(200 * rule.mean(np.square).value - squares)
+        turned.append(200 * better.mean(np.square).value - squares)
+    assert np.std(turned) < 0.5 * np.std(plain)
+    assert abs(np.mean(turned)) < 0.05 * squares
+    exact = lanczos_quadrature(DenseOperator(matrix([1.0, 2.0])), 1, generator=rng()).with_total(3.0)
+    assert exact.mean(lambda x: x).value == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="is it the trace of this operator"):
+        rule.with_total(-1e6)
+    with pytest.raises(ValueError, match="is it the trace of this operator"):
+        rule.with_total(float("nan"))
+
+
 def test_the_density_integrates_to_one_and_finds_the_bulk():
     dense = matrix([*BULK, 30.0])
     rule = lanczos_quadrature(DenseOperator(dense), 4, steps=20, generator=rng()).resolved(np.array([30.0]), 10.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .binomial import clopper_pearson, clopper_pearson_interval
+    from .bulk import BulkFit, fit_marchenko_pastur
     from .concentration import bennett, bernstein, chernoff_kl, dkw, empirical_bernstein, hoeffding
     from .counting import Tally, count, tally
     from .differences import azuma, azuma_deviation, bounded_differences, efron_stein, mcdiarmid, mcdiarmid_deviation
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .random_matrix import (
         goe_all_positive,
         goe_exponent,
+        marchenko_pastur_cdf,
         marchenko_pastur_density,
         marchenko_pastur_edges,
         semicircle_share,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "binomial": ("clopper_pearson", "clopper_pearson_interval"),
+    "bulk": ("BulkFit", "fit_marchenko_pastur"),
     "concentration": ("bennett", "bernstein", "chernoff_kl", "dkw", "empirical_bernstein", "hoeffding"),
     "counting": ("Tally", "count", "tally"),
     "differences": (
@@ -57,6 +60,7 @@ _HOMES = {
     "random_matrix": (
         "goe_all_positive",
         "goe_exponent",
+        "marchenko_pastur_cdf",
         "marchenko_pastur_density",
         "marchenko_pastur_edges",
         "semicircle_share",
@@ -68,11 +72,12 @@ _HOMES = {
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Batch", "Counted", "DenseOperator", "Hessian", "KeptProducts", "LossSum", "Neighbours", "NoSecondDerivativeError",
-    "Objective", "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows", "azuma", "azuma_deviation", "bennett",
-    "bernstein", "bounded_differences", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw",
-    "efron_stein", "eigenvalues", "empirical_bernstein", "fitting", "flatten", "goe_all_positive", "goe_exponent",
-    "graph_bytes", "hoeffding", "hutchinson", "hutchpp", "kl", "kl_inverse", "lanczos_quadrature",
+    "Batch", "BulkFit", "Counted", "DenseOperator", "Hessian", "KeptProducts", "LossSum", "Neighbours",
+    "NoSecondDerivativeError", "Objective", "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows", "azuma",
+    "azuma_deviation", "bennett", "bernstein", "bounded_differences", "chernoff_kl", "clopper_pearson",
+    "clopper_pearson_interval", "count", "dkw", "efron_stein", "eigenvalues", "empirical_bernstein",
+    "fit_marchenko_pastur", "fitting", "flatten", "goe_all_positive", "goe_exponent", "graph_bytes", "hoeffding",
+    "hutchinson", "hutchpp", "kl", "kl_inverse", "lanczos_quadrature", "marchenko_pastur_cdf",
     "marchenko_pastur_density", "marchenko_pastur_edges", "mcdiarmid", "mcdiarmid_deviation", "missing_operator",
     "nearest", "nearest_in", "part", "rows", "second_derivatives", "semicircle_share", "tally", "to_device",
     "unique_rows",

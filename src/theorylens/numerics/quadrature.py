@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.optimize import brentq
 
 from theorylens.results import Estimate, Exact, Message, Statistical, Unknown
 
@@ -23,6 +24,7 @@ from ._krylov import Basis
 from .operator import Counted, Operator
 
 Floats = NDArray[np.float64]
+REACH = 500.0  # exponents up to which weights are turned; honest traces need a few
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +77,18 @@ class Quadrature:
             weights.append(w[kept] / w[kept].sum())
         return replace(self, nodes=tuple(nodes), weights=tuple(weights), known=known)
 
+    def with_total(self, total: float) -> Quadrature:
+        """The same with weights turned so that each draw's eigenvalues add up to ``total``, the trace, known exactly.
+
+        A weight w at x becomes w exp(a x), normed, with a of each draw: to first order a linear correction along
+        x - mean, which takes the noise of the first moment out of the others. Weights stay positive.
+        """
+        if self.exact:
+            return self
+        rest = (total - math.fsum(self.known)) / (self.size - len(self.known))
+        pairs = zip(self.nodes, self.weights, strict=True)
+        return replace(self, weights=tuple(_tilted(x, w, rest) for x, w in pairs))
+
     def per_draw(self, f: Callable[[Floats], Floats]) -> Floats:
         """The mean of f over all eigenvalues as each draw has it."""
         rest = self.size - len(self.known)
@@ -120,6 +134,34 @@ class Quadrature:
         if self.exact:
             return taken[None]
         return np.stack([share * smooth(x) @ w + taken for x, w in zip(self.nodes, self.weights, strict=True)])
+
+
+def _tilted(nodes: Floats, weights: Floats, mean: float) -> Floats:
+    low, high = float(nodes.min()), float(nodes.max())
+    if not (math.isfinite(mean) and low < mean < high):
+        if len(nodes) == 1 or mean == low == high:
+            return weights
+        raise ValueError(
+            f"the trace leaves a mean of {mean:.3g} to eigenvalues seen between {low:.3g} and {high:.3g}; is it the "
+            "trace of this operator?"
+        )
+    span = high - low
+    x = (nodes - mean) / span
+
+    def excess(a: float) -> float:
+        turned = weights * np.exp(a * x - np.abs(a * x).max())
+        return float(turned @ x / turned.sum())
+
+    reach = 1.0
+    while excess(-reach) > 0 or excess(reach) < 0:
+        reach *= 2
+        if reach > REACH:
+            raise ValueError(
+                f"a mean of {mean:.3g} is far from what the draws show; is it the trace of this operator?"
+            )  # fmt: skip
+    a = float(brentq(excess, -reach, reach, xtol=1e-13, rtol=1e-13))
+    turned = weights * np.exp(a * x)
+    return np.asarray(turned / turned.sum(), dtype=np.float64)
 
 
 def lanczos_quadrature(
