@@ -9,7 +9,7 @@ from torch import nn
 from theorylens import core
 from theorylens.core import RefusedError, Subject
 from theorylens.landscape import probe_trace, trace
-from theorylens.landscape._trace import judge, read
+from theorylens.landscape._trace_probe import judge, read
 from theorylens.numerics.operator import DenseOperator
 from theorylens.numerics.trace import hutchinson
 from theorylens.results import Estimate, Exact, Intervals, Message, Statistical, Unknown, Verdict
@@ -141,7 +141,9 @@ def test_the_trace_of_a_trained_network(digits):
     again = probe_trace(digits, rung=32)
     assert again.estimate == result.estimate
     assert probe_trace(digits, rung=32, seed=1).estimate.value != result.estimate.value
-    assert result.cost.hvps == probe_trace.cost(digits, 32).hvps == 3 * 32 * 300
+    assert result.cost.hvps == probe_trace.cost(digits, 32).hvps == 3 * 2 * 32 * 300  # of H and of G
+    assert result.cost.gradients == pytest.approx(probe_trace.cost(digits, 32).gradients, rel=0.15)
+    assert result.settings["route"] == "Gauss-Newton and rest"
 
 
 def test_a_linear_model_has_the_same_trace_as_its_control():

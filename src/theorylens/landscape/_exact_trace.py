@@ -10,7 +10,7 @@ Assumes  a loss that is convex in the outputs, one row of outputs for each examp
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from theorylens.results import Estimate, Exact
 
 from ._fisher import family_of
 from ._gauss_newton import example_losses, output_slope, settled
+
+Watch = Callable[[Tensor, Any], None]
 
 
 def gauss_newton_trace(
@@ -44,16 +46,19 @@ def gauss_newton_trace(
         Outputs that are not one row of numbers for each example; a loss that is not convex in the outputs.
     """
     goal, task = settled(model, data, loss, batch_size, names)
-    return Estimate(value=ggn_trace(goal, task), uncertainty=Exact())
+    return Estimate(value=summed(ggn_squares(goal, task, "norm")), uncertainty=Exact())
 
 
-def ggn_trace(goal: Objective, task: Task) -> float:
-    """`gauss_newton_trace` of an objective that is there already."""
-    return math.fsum(float(each) for each in ggn_squares(goal, task, "norm").values())
+def summed(squares: dict[str, Tensor]) -> float:
+    """Sum over all parameters."""
+    return math.fsum(float(each.sum()) for each in squares.values())
 
 
-def ggn_squares(goal: Objective, task: Task, keep: Keep) -> dict[str, Tensor]:
-    """Diagonal of the Gauss-Newton matrix by parameter (``"entries"``), or its sums (``"norm"``), float64."""
+def ggn_squares(goal: Objective, task: Task, keep: Keep, watch: Watch | None = None) -> dict[str, Tensor]:
+    """Diagonal of the Gauss-Newton matrix by parameter (``"entries"``), or its sums (``"norm"``), float64.
+
+    ``watch(outputs, targets)`` sees every batch, with the graph behind its outputs.
+    """
     targets: list[Any] = []
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
@@ -69,6 +74,8 @@ def ggn_squares(goal: Objective, task: Task, keep: Keep) -> dict[str, Tensor]:
     squares = ExampleSquares(goal.model, goal.parameters, forward, keep=keep)
 
     def directions(outputs: Tensor) -> list[Tensor]:
+        if watch is not None:
+            watch(outputs, targets[0])
         return factors(goal, task, outputs.detach(), targets[0])  # the first forward of a batch is that of all of it
 
     with second_derivatives():

@@ -151,7 +151,8 @@ class MonteCarloFisher(OutputProducts):
 
         def bend(moved: Tensor) -> Tensor:
             along = (scores * moved).sum(inner, keepdim=True) if inner else scores * moved
-            return (scores * along).sum(0)
+            bent: Tensor = (scores * along).sum(0)
+            return bent
 
         return outputs, bend, ()
 

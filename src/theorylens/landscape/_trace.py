@@ -1,7 +1,8 @@
 """The trace of the Hessian: the curvature of the loss summed over all directions.
 
-Method   the diagonal itself for few parameters, else Hutchinson's random signs with Student's t
-Source   Hutchinson (1990), Communications in Statistics B 19:433
+Method   exactly where it can be had: entry by entry for few parameters, as the trace of the Gauss-Newton matrix for
+         networks that are piecewise linear in each parameter; else that trace plus Hutchinson's signs on the rest
+Source   Schraudolph (2002), Neural Comput. 14:1723; Hutchinson (1990), Communications in Statistics B 19:433
 Assumes  a loss that is twice differentiable at the parameters
 Breaks   rescaling two layers against each other changes the trace and not the function
 """
@@ -9,47 +10,30 @@ Breaks   rescaling two layers against each other changes the trace and not the f
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from theorylens.core import Need, RefusedError, Subject, Task, Work, controls, objective, probe, rng_for
+from theorylens.core import RefusedError, Task, objective, rng_for
+from theorylens.numerics.memory import part
 from theorylens.numerics.objective import Objective
 from theorylens.numerics.trace import hutchinson, hutchpp
-from theorylens.results import (
-    Assumption,
-    Control,
-    Estimate,
-    Exact,
-    Intervals,
-    Kind,
-    Message,
-    Result,
-    Statistical,
-    Status,
-    Table,
-    Unknown,
-    Verdict,
-    Wall,
-)
+from theorylens.results import Estimate, Exact
 
-Method = Literal["hutchinson", "hutch++"]
+from ._gauss_newton import chosen, task_of
+from ._trace_split import TraceSplit, split
+
+Method = Literal["auto", "hutchinson", "hutch++"]
+METHODS = ("auto", "hutchinson", "hutch++")
 FEW = 200  # parameters: up to here the exact diagonal costs no more than a good estimate
-ROWS = 512  # training rows the loss is taken over
-REFERENCES = (
-    "Hutchinson (1990). A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines. "
-    "Communications in Statistics B 19:433-450.",
-    "Dinh, Pascanu, Bengio, Bengio (2017). Sharp minima can generalize for deep nets. ICML.",
-    "Jiang, Neyshabur, Mobahi, Krishnan, Bengio (2020). Fantastic generalization measures and where to find them. "
-    "ICLR.",
-)
+MANY = 256  # outputs: beyond, as many backward passes cost more than good draws
 
 
 def trace(
-    model: nn.Module, data: Any, loss: Any, *, draws: int = 64, method: Method = "hutchinson", seed: int = 0,
-    batch_size: int = 256,
+    model: nn.Module, data: Any, loss: Any, *, draws: int = 64, method: Method = "auto", seed: int = 0,
+    names: Sequence[str] | None = None, batch_size: int = 256,
 ) -> Estimate:  # fmt: skip
     """Trace of the Hessian of a loss.
 
@@ -58,12 +42,18 @@ def trace(
     model, data, loss
         As in `eigenvalues`.
     draws
-        Products to take; unused up to 200 parameters, where the answer is exact.
+        Products to take; unused where the answer is exact.
     method
-        ``"hutchinson"``: random signs; ``"hutch++"``: a third of the products goes into a sketch that holds the large
-        eigenvalues, which pays where few of them carry the trace.
+        ``"auto"``: exact up to 200 parameters, and for networks that are piecewise linear in each parameter
+        (`piecewise_linear`), whose trace is that of the Gauss-Newton matrix. Otherwise the Gauss-Newton trace exactly
+        and ``draws`` random signs on the rest; random signs alone where that matrix has more than 256 outputs or no
+        single rows of outputs. The others are stochastic above 200 parameters: ``"hutchinson"``, random signs;
+        ``"hutch++"``, a third of the products goes into a sketch that holds the large eigenvalues, which pays where
+        few of them carry the trace.
     seed
         Of the random signs.
+    names
+        Parameters or modules to vary, as in `hessian`.
     batch_size
         Examples per batch: bounds memory and does not change the answer beyond rounding.
 
@@ -74,170 +64,60 @@ def trace(
     5.0
     """
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
-    if method not in ("hutchinson", "hutch++"):
-        raise ValueError(f"method must be 'hutchinson' or 'hutch++', got {method!r}")
-    return hessian_trace(goal, draws=draws, method=method, generator=rng_for(seed, "landscape.trace"))
+    return hessian_trace(chosen(goal, names), draws=draws, method=method, generator=rng_for(seed, "landscape.trace"))
 
 
-def hessian_trace(
-    goal: Objective, *, draws: int, method: Method = "hutchinson", generator: torch.Generator
-) -> Estimate:
+def hessian_trace(goal: Objective, *, draws: int, method: Method = "auto", generator: torch.Generator) -> Estimate:
     """`trace` of an objective that is there already."""
+    return traced(goal, draws=draws, method=method, generator=generator).estimate
+
+
+Route = Literal["diagonal", "piecewise linear", "Gauss-Newton and rest", "hutchinson", "hutch++"]
+EXACT = ("diagonal", "piecewise linear")
+
+
+class Traced(NamedTuple):
+    """A trace and how it was found."""
+
+    estimate: Estimate
+    route: Route
+
+
+def traced(goal: Objective, *, draws: int, method: Method = "auto", generator: torch.Generator) -> Traced:
+    """`hessian_trace`, with the route it took."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if draws < 2:
+        raise ValueError(f"draws must be at least 2 to give an interval, got {draws}")
     if not math.isfinite(goal.value):
         raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
-    hessian = goal.hessian()
-    if goal.size > FEW:
-        estimator = hutchinson if method == "hutchinson" else hutchpp
-        return estimator(hessian, draws, generator=generator)
-    basis = torch.eye(goal.size, dtype=goal.dtype, device=goal.device)
-    diagonal = [float((hessian @ unit)[i]) for i, unit in enumerate(basis)]
-    return Estimate(value=math.fsum(diagonal), uncertainty=Exact())
+    if goal.size <= FEW:
+        hessian = goal.hessian()
+        basis = torch.eye(goal.size, dtype=goal.dtype, device=goal.device)
+        diagonal = [float((hessian @ unit)[i]) for i, unit in enumerate(basis)]
+        return Traced(Estimate(value=math.fsum(diagonal), uncertainty=Exact()), "diagonal")
+    if method == "auto":
+        if (parts := _parts(goal, draws, generator)) is not None:
+            return Traced(parts.total, "piecewise linear" if parts.linear.holds else "Gauss-Newton and rest")
+        return Traced(hutchinson(goal.hessian(), draws, generator=generator), "hutchinson")
+    estimator = hutchinson if method == "hutchinson" else hutchpp
+    return Traced(estimator(goal.hessian(), draws, generator=generator), method)
 
 
-def judge(found: Estimate, others: dict[str, Estimate]) -> tuple[Verdict, Message]:
-    """``others``: the trace of each control, by role."""
-    for each in (found, *others.values()):
-        if isinstance(each.uncertainty, Unknown):
-            text = "trace {value:.3g}, not compared: {why}"
-            return Verdict.INCONCLUSIVE, Message("TL302.unknown", text, value=found.value, why=each.uncertainty.why)
-    start, noise = others.get("init"), others.get("shuffled")
-    if start is not None and _alike(found, start):
-        text = "trace {value:.3g}, not told apart from that before training ({other:.3g})"
-        return Verdict.INCONCLUSIVE, Message("TL302.as_init", text, value=found.value, other=start.value)
-    if noise is not None and _alike(found, noise):
-        text = "trace {value:.3g}, not told apart from that after training on shuffled labels ({other:.3g})"
-        return Verdict.INCONCLUSIVE, Message("TL302.as_shuffled", text, value=found.value, other=noise.value)
-    if start is None or start.value <= 0 or found.value <= 0:
-        return Verdict.DESCRIPTIVE, Message("TL302.alone", "trace {value:.3g}", value=found.value)
-    text = "trace {value:.3g}, {ratio:.3g} times that before training"
-    return Verdict.DESCRIPTIVE, Message("TL302.compared", text, value=found.value, ratio=found.value / start.value)
+def _parts(goal: Objective, draws: int, generator: torch.Generator) -> TraceSplit | None:
+    """The trace in two parts, None where the first cannot be had exactly at a reasonable price."""
+    task = task_of(goal)
+    if task is None:
+        return None
+    with torch.no_grad():
+        outputs, _ = task.forward(goal.model, part(next(iter(goal.on_device())), 0, 1))
+    if not fits(outputs):
+        return None
+    try:
+        return split(goal, task, draws=draws, generator=generator)
+    except RefusedError:  # a loss that is not convex in the outputs
+        return None
 
 
-def _alike(a: Estimate, b: Estimate) -> bool:
-    """Whether one may be the other. A difference of exact numbers below rounding of single precision is none."""
-    near = abs(a.value - b.value) <= 1e-5 * max(abs(a.value), abs(b.value))
-    return near or b.lower <= a.value <= b.upper or a.lower <= b.value <= a.upper
-
-
-def read(found: Estimate, others: dict[str, Estimate], parameters: int) -> Message:
-    """The reading: the mean curvature, then what the controls leave of it."""
-    return Message("TL302.reading", "{mean} {beside}", mean=_mean(found, parameters), beside=_beside(found, others))
-
-
-def _mean(found: Estimate, parameters: int) -> Message:
-    text = (
-        "By {mean:.3g} on average over {parameters:,} directions: a random step of length r in the weights changes "
-        "the loss by r² times {half:.2g} on average."
-    )
-    mean = found.value / parameters
-    return Message("TL302.mean", text, mean=mean, parameters=parameters, half=mean / 2)
-
-
-def _beside(found: Estimate, others: dict[str, Estimate]) -> Message:
-    start, noise = others.get("init"), others.get("shuffled")
-    if start is None:
-        text = "Nothing to compare it with: the network before training is not known."
-        return Message("TL302.no_control", text)
-    if any(isinstance(each.uncertainty, Unknown) for each in (found, *others.values())):
-        return Message("TL302.not_compared", "How far a number is off is not known, so they are not compared.")
-    if _alike(found, start):
-        return Message(
-            "TL302.equal",
-            "It cannot be told apart from that before training, so it says nothing about what was learnt.",
-        )
-    if noise is not None and _alike(found, noise):
-        text = (
-            "It cannot be told apart from that after training on shuffled labels, so it says nothing about the labels."
-        )
-        return Message("TL302.equal_shuffled", text)
-    if found.value > start.value:
-        text = "Training made the loss sharper on average; sharpness alone does not explain generalisation."
-        return Message("TL302.sharper", text)
-    text = "Training made the loss flatter on average; flatness alone does not explain generalisation."
-    return Message("TL302.flatter", text)
-
-
-def _cost(subject: Subject, rung: int | None) -> Work:
-    rows = min(ROWS, len(subject.split("train")))
-    size = sum(p.numel() for p in subject.net.parameters() if p.requires_grad)
-    runs = 3 if subject.shuffled is not None else 2
-    return Work(forwards=rows, gradients=rows, hvps=rows * (size if size <= FEW else rung or 0)) * runs
-
-
-@probe(code="TL302", needs={Need.MODEL, Need.TRAIN}, cost=_cost, rungs=(16, 32, 64, 128, 256), name="landscape.trace")
-def probe_trace(subject: Subject, *, rng: torch.Generator, draws: int, rows: int = ROWS) -> Result:
-    """How much does the training loss bend on average over all directions?
-
-    Trace of the Hessian of the training loss, with the same random products for the network and its controls.
-    """
-    state = rng.get_state()
-
-    def measure(other: Subject) -> Estimate:
-        goal = other.objective("train", limit=rows)
-        return hessian_trace(goal, draws=draws, generator=torch.Generator().set_state(state))
-
-    found = measure(subject)
-    beside = controls(subject, measure)
-    others: dict[str, Estimate] = {c.role: c.estimate for c in beside}
-    parameters = subject.objective("train", limit=rows).size
-    verdict, reason = judge(found, others)
-    used = min(rows, len(subject.split("train")))
-    return Result(
-        estimate=found,
-        kind=Kind.INDICATOR,
-        verdict=verdict,
-        reason=reason,
-        reading=read(found, others, parameters),
-        assumptions=_assumptions(used, len(subject.split("train")), isinstance(found.uncertainty, Exact)),
-        controls=beside,
-        references=REFERENCES,
-        payload=(_intervals(found, beside), _table(found, beside, parameters)),
-        settings={"rows": used, "draws": draws if parameters > FEW else None, "parameters": parameters},
-    )
-
-
-def _assumptions(used: int, rows: int, exact: bool) -> tuple[Assumption, ...]:
-    choice = Assumption(
-        statement=Message("TL302.assume.rows", "the curvature is that of the loss over the whole training split"),
-        status=Status.MET if used == rows else Status.UNCHECKED,
-        evidence=Message(
-            "TL302.assume.rows.evidence",
-            "{used} of {rows} rows were used; the interval covers the draws, not this choice", used=used, rows=rows,
-        ),
-    )  # fmt: skip
-    smooth = Assumption(
-        statement=Message("TL302.assume.smooth", "the loss is twice differentiable at the parameters"),
-    )
-    if exact:
-        return choice, smooth
-    normal = Assumption(
-        statement=Message("TL302.assume.normal", "the draws are close to normal, as when many directions share it"),
-    )
-    return choice, smooth, normal
-
-
-def _intervals(found: Estimate, beside: tuple[Control, ...]) -> Intervals:
-    estimates = [found, *(c.estimate for c in beside)]
-    known = [isinstance(e.uncertainty, Exact | Statistical) for e in estimates]
-    return Intervals(
-        label=Message("TL302.figure", "Trace of the Hessian of the training loss"),
-        names=(Message("TL302.name", "trained"), *(c.name for c in beside)),
-        values=np.array([e.value for e in estimates]),
-        lower=np.array([e.lower if k else e.value for e, k in zip(estimates, known, strict=True)]),
-        upper=np.array([e.upper if k else e.value for e, k in zip(estimates, known, strict=True)]),
-        x_name=Message("TL302.figure.x", "trace"),
-        roles=("network", *(c.role for c in beside)),
-        walls=(Wall(at=0.0, name=Message("TL302.wall", "flat")),),
-    )
-
-
-def _table(found: Estimate, beside: tuple[Control, ...], parameters: int) -> Table:
-    named = [(Message("TL302.network", "trained"), found), *((c.name, c.estimate) for c in beside)]
-    return Table(
-        label=Message("TL302.table", "The trace and its share per parameter"),
-        columns=(
-            Message("TL302.table.who", "network"), Message("TL302.table.trace", "trace"),
-            Message("TL302.table.mean", "per parameter"),
-        ),
-        rows=tuple((name, e.value, e.value / parameters) for name, e in named),
-    )  # fmt: skip
+def fits(outputs: Any) -> bool:
+    return isinstance(outputs, Tensor) and 1 <= outputs.ndim <= 2 and outputs[0].numel() <= MANY

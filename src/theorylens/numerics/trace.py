@@ -43,7 +43,7 @@ def hutchinson(operator: Operator, draws: int, *, level: float = 0.95, generator
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
     counted = Counted(operator)
-    values = np.array([_quadratic(counted, _signs(counted, generator)) for _ in range(draws)])
+    values = np.array([_quadratic(counted, random_signs(counted, generator)) for _ in range(draws)])
     mean = math.fsum(values) / draws
     spread = float(values.std(ddof=1))
     if spread <= draws * torch.finfo(operator.dtype).eps * float(np.abs(values).max()):
@@ -64,7 +64,7 @@ def hutchinson(operator: Operator, draws: int, *, level: float = 0.95, generator
     return Estimate(value=mean, uncertainty=interval)
 
 
-def _signs(operator: Operator, generator: torch.Generator) -> Float[Tensor, "p"]:
+def random_signs(operator: Operator, generator: torch.Generator) -> Float[Tensor, "p"]:
     bits = torch.randint(0, 2, (operator.size,), generator=generator, device=generator.device, dtype=torch.int8)
     return bits.to(operator.device, operator.dtype).mul_(2).sub_(1)
 
@@ -85,6 +85,10 @@ def hutchpp(operator: Operator, products: int, *, level: float = 0.95, generator
     five outliers over a bulk of 75 the 95 % interval covered in 95 % of the runs at 24 and 48 products, and in 82 % at
     12, where the sketch is smaller than the number of outliers.
 
+    XTrace (Epperly, Tropp, Webber 2024) was measured against it and is not offered: on flat, outlying, power-law and
+    indefinite spectra of 80 dimensions its error was 0.7 to 1.4 times this one's at 8 to 48 products, smaller only
+    under exponential decay, and Student's t over its exchangeable parts covered in 80 to 93 % where it said 95.
+
     Source: Meyer, Musco, Musco, Woodruff (2021), Hutch++: optimal stochastic trace estimation, SOSA.
 
     >>> from theorylens.numerics.operator import DenseOperator
@@ -98,7 +102,7 @@ def hutchpp(operator: Operator, products: int, *, level: float = 0.95, generator
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
     counted = Counted(operator)
     rank = min(products // 3, operator.size)
-    sketch = torch.stack([counted.matvec(_signs(counted, generator)).detach().clone() for _ in range(rank)])
+    sketch = torch.stack([counted.matvec(random_signs(counted, generator)).detach().clone() for _ in range(rank)])
     basis = torch.linalg.qr(sketch.double().T).Q.T  # float64: rounding of the complement would bias the rest
     known = math.fsum(float(q @ counted.matvec(q.to(operator.dtype)).detach().double()) for q in basis)
     if rank == operator.size:
@@ -106,7 +110,7 @@ def hutchpp(operator: Operator, products: int, *, level: float = 0.95, generator
     draws = products - 2 * rank
     values = []
     for _ in range(draws):
-        signs = _signs(counted, generator).double()
+        signs = random_signs(counted, generator).double()
         rest = signs - (basis @ signs) @ basis
         values.append(float(rest @ counted.matvec(rest.to(operator.dtype)).detach().double()))
     spread = np.array(values)
