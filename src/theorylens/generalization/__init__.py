@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from ._recursive import RecursiveBound, RecursiveStep, pac_bayes_recursive
     from ._recursive_relative import Recursion, Recursive, certify_recursive
     from ._relative import LearntPrior, Relative, certify_relative
+    from ._risk_control import binomial_p_value, conformal_risk, learn_then_test, risk_p_value
     from ._risk_curve import RiskCurve
     from ._rivals import probe_rivals
     from ._sample_complexity import (
@@ -413,6 +414,12 @@ _HOMES = {
         "measured_stability",
     ),
     "._weight_spectrum_probe": ("probe_weight_spectrum",),
+    "._risk_control": (
+        "conformal_risk",
+        "risk_p_value",
+        "binomial_p_value",
+        "learn_then_test",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -444,23 +451,23 @@ __all__ = [
     "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace", "VcBound", "VcDimension",
     "VoteDecomposition", "Voted", "affordable_bits", "answers", "architecture_dimension", "attainable_delta",
     "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing", "benign_overfitting", "bennett",
-    "bernstein", "best_scale", "best_trade_off", "bias_variance", "block_bootstrap", "block_length",
+    "bernstein", "best_scale", "best_trade_off", "bias_variance", "binomial_p_value", "block_bootstrap", "block_length",
     "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify", "certify_compressed",
     "certify_ensemble", "certify_progressive", "certify_recursive", "certify_relative", "chernoff_kl",
-    "clopper_pearson", "clopper_pearson_interval", "code_length", "confidence_sequence", "conformal_sets",
-    "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw",
-    "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound",
-    "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision", "excess_bound", "failure_rate",
-    "fat_covering", "fat_shattered", "fat_shattering", "fat_shattering_bound", "feature_rank", "find_shattered",
-    "first_order_bound", "fixed_point", "gaussian_complexity", "gaussian_kl", "generalization_measures",
-    "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding", "holdout_bound",
-    "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "least_squares_descent",
-    "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound",
-    "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study",
-    "measured_stability", "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "neighbours_bound",
-    "neighbours_leave_one_out", "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins",
-    "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni",
-    "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
+    "clopper_pearson", "clopper_pearson_interval", "code_length", "confidence_sequence", "conformal_risk",
+    "conformal_sets", "conformal_threshold", "covariance_eigenvalues", "cover_count", "covering_bound",
+    "degrees_of_freedom", "dkw", "double_descent", "dudley", "effective_parameters", "effective_ranks", "efron_stein",
+    "ehrenfeucht_lower_bound", "empirical_bernstein", "empirical_cover", "entropy_integral", "evidence_precision",
+    "excess_bound", "failure_rate", "fat_covering", "fat_shattered", "fat_shattering", "fat_shattering_bound",
+    "feature_rank", "find_shattered", "first_order_bound", "fixed_point", "gaussian_complexity", "gaussian_kl",
+    "generalization_measures", "ggn_eigenvalues", "gibbs_risk", "golowich", "group_bounds", "growth_gap", "hoeffding",
+    "holdout_bound", "holdout_size", "holdout_sizes", "kl", "kl_inverse", "largest_shattered", "learn_then_test",
+    "least_squares_descent", "least_squares_risk", "linear_covering", "local_learning_coefficient", "log_sauer_shelah",
+    "margin_bound", "margin_gap", "margin_loss", "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar",
+    "measure_study", "measured_stability", "minimum_norm", "mixture_radius", "multivariate_gaussian_kl",
+    "neighbours_bound", "neighbours_leave_one_out", "network_growth", "no_free_lunch", "norm_margin_bound",
+    "normalised_margins", "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature",
+    "pac_bayes_catoni", "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
     "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_bayes_recursive", "pac_certificate", "pac_learning_curve",
     "paired_comparison", "perceptron", "piecewise_linear_growth", "plurality", "power_law", "probe_abstention",
     "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal", "probe_effective_parameters",
@@ -468,14 +475,15 @@ __all__ = [
     "probe_weight_spectrum", "probe_worst_group", "progressive_bound", "progressive_validation", "rademacher",
     "rademacher_bound", "random_features_descent", "random_features_risk", "random_label_study", "rank_correlation",
     "rank_statistics", "rank_study", "regularised_stability", "relative_vc_bound", "reliability", "retrained_outputs",
-    "ridge_leave_one_out", "ridge_risk", "ridge_stability", "ridgeless_risk", "sample_complexity", "sample_descent",
-    "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples", "sauer_shelah",
-    "selective_error", "shatters", "spectral_complexity", "spectral_covering", "sphere_features_descent", "split_kl",
-    "squared_calibration_error", "squared_path_norm", "stability_bound", "stable_rank", "stitched_radius",
-    "svm_stability", "tandem_bound", "tandem_losses", "tandem_weights", "temperature", "tolerated_noise",
-    "tolerated_perturbation", "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound",
-    "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network",
-    "vc_tree", "vote_decomposition", "weight_bits", "weight_matrices", "weight_spectrum", "weights_divergence", "xi",
+    "ridge_leave_one_out", "ridge_risk", "ridge_stability", "ridgeless_risk", "risk_p_value", "sample_complexity",
+    "sample_descent", "sample_size_curve", "sample_size_lines", "sample_size_table", "sample_sizes", "samples",
+    "sauer_shelah", "selective_error", "shatters", "spectral_complexity", "spectral_covering",
+    "sphere_features_descent", "split_kl", "squared_calibration_error", "squared_path_norm", "stability_bound",
+    "stable_rank", "stitched_radius", "svm_stability", "tandem_bound", "tandem_losses", "tandem_weights", "temperature",
+    "tolerated_noise", "tolerated_perturbation", "uniform_convergence", "uniform_convergence_necessary",
+    "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear", "vc_of_labellings", "vc_sigmoid_network",
+    "vc_stump", "vc_threshold_network", "vc_tree", "vote_decomposition", "weight_bits", "weight_matrices",
+    "weight_spectrum", "weights_divergence", "xi",
 ]  # fmt: skip
 
 
