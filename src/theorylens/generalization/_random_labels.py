@@ -21,7 +21,7 @@ from torch import Tensor
 
 from theorylens.bias import flip_labels, flip_rate
 from theorylens.core import Recipe, Subject, key_seed
-from theorylens.results import Curve, Estimate, History, Line, Message, Statistical, Table, Wall
+from theorylens.results import Curve, Estimate, History, Line, Message, Statistical, Table, Unknown, Wall
 from theorylens.training import sweep
 
 from ._measures import NAMES, generalization_measures
@@ -75,9 +75,11 @@ class RandomLabelStudy:
         half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * float(found.std(ddof=1)) / math.sqrt(n)
         mean = float(found.mean())
         method = Message("generalization.paired_runs", "Student's t over {runs} paired runs", runs=n)
+        if not math.isfinite(mean + half):
+            bad = Message("random_labels.undefined", "the measure is not defined for some network")
+            return Estimate(value=math.nan, uncertainty=Unknown(why=bad), trouble=bad)
         interval = Statistical(lower=mean - half, upper=mean + half, level=LEVEL, method=method)
-        bad = None if math.isfinite(mean) else Message("random_labels.undefined", "not defined for some network")
-        return Estimate(value=mean, uncertainty=interval, trouble=bad)
+        return Estimate(value=mean, uncertainty=interval)
 
     @property
     def reading(self) -> Message:
