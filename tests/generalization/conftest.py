@@ -1,13 +1,17 @@
 """A small network trained on real digits, once for the chapter, with its initial state and shuffled twin."""
 
+from types import SimpleNamespace
+
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import norm
 from sklearn.datasets import load_digits
 from torch import nn
 
-from theorylens.core import Subject
+from theorylens.core import Recipe, Subject
 
 
 def _trained(x, y, state):
@@ -77,3 +81,46 @@ def unchecked_shapes():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="session")
+def gaussians():
+    """Two Gaussians at +-1, the linear network that compares class means, its recipe, and any rule's true error."""
+
+    def rows(n, seed):
+        rng = torch.Generator().manual_seed(seed)
+        y = torch.randint(0, 2, (n,), generator=rng)
+        x = torch.randn(n, 2, generator=rng, dtype=torch.float64)
+        x[:, 0] += 2.0 * y - 1.0
+        return x, y
+
+    def by_means(x, y, noise=0.0, seed=0):
+        net = nn.Linear(2, 2).double()
+        means = torch.stack([x[y == c].mean(0) for c in (0, 1)])
+        means = means + noise * torch.randn(2, 2, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+        with torch.no_grad():
+            net.weight.copy_(means)
+            net.bias.copy_(-(means**2).sum(1) / 2)
+        return net
+
+    def subject(n, seed, *, cheat=False, noise=0.0, test=None):
+        x, y = rows(n, seed)
+        given = {} if test is None else {"test": rows(*test)}
+
+        def train(*, seed, width=1.0, labels=None, rows=None, callbacks=()):
+            chosen = slice(None) if rows is None or cheat else list(rows)
+            net = by_means(x[chosen], y[chosen], noise, seed)
+            return Subject(model=net, loss="cross_entropy", train=(x[chosen], y[chosen]), **given)
+
+        return Subject(model=by_means(x, y), loss="cross_entropy", train=(x, y), recipe=Recipe(train), **given)
+
+    def error(weight, bias):
+        """Of the rules with ``weight`` (..., 2, 2) and ``bias`` (..., 2), in closed form."""
+        w, b = weight[..., 1, :] - weight[..., 0, :], bias[..., 1] - bias[..., 0]
+        size = np.hypot(w[..., 0], w[..., 1])
+        return (norm.cdf((b - w[..., 0]) / size) + norm.cdf((-b - w[..., 0]) / size)) / 2
+
+    def error_of(net):
+        return float(error(net.weight.detach().numpy(), net.bias.detach().numpy()))
+
+    return SimpleNamespace(rows=rows, subject=subject, error=error, error_of=error_of)

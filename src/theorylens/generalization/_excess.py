@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from ._pac_bayes import pac_bayes_kl
+import numpy as np
+
+from ._pac_bayes import Floats, check_risk, kl_budget, pac_bayes_kl
 
 ExcessForm = Literal["split-kl", "kl", "unexpected-bernstein"]
 EXCESS_FORMS: tuple[ExcessForm, ...] = ("split-kl", "kl", "unexpected-bernstein")
@@ -44,7 +45,7 @@ def excess_values(gamma: float) -> tuple[float, float, float, float]:
     return -gamma, 0.0, 1 - gamma, 1.0
 
 
-def split_kl(values: Sequence[float], tails: Sequence[float], divergence: float, n: int, delta: float) -> float:
+def split_kl(values: Sequence[float], tails: Any, divergence: Any, n: int, delta: float) -> Any:
     """Bound on the mean of a loss with the values ``values``, for all posteriors at once.
 
     values[0] + sum_j (values[j] - values[j-1]) kl_inverse(tails[j-1], (KL + ln(K xi(n) / delta)) / n), K the number of
@@ -56,7 +57,13 @@ def split_kl(values: Sequence[float], tails: Sequence[float], divergence: float,
         K + 1 values, ascending; equal neighbours are allowed and cost their share.
     tails
         Shares of examples (mean over the posterior) with a loss at or above values[1], ..., values[K]: descending, in
-        [0, 1]; upper bounds on them when they are sampled.
+        [0, 1], shape (..., K); upper bounds on them when they are sampled.
+    divergence
+        KL(posterior || prior) in nats, shape (...).
+
+    Returns
+    -------
+    A float, or an array of shape (...).
 
     Raises
     ------
@@ -66,29 +73,26 @@ def split_kl(values: Sequence[float], tails: Sequence[float], divergence: float,
     >>> round(split_kl((0.0, 1.0), (0.1,), 20.0, 5000, 0.05), 9) == round(pac_bayes_kl(0.1, 20.0, 5000, 0.05), 9)
     True
     """
-    steps = [high - low for low, high in pairwise(values)]
-    if len(tails) != len(steps) or not tails or not min(steps) >= 0:
-        raise ValueError(f"K + 1 ascending values need K tails, got values {list(values)} and tails {list(tails)}")
-    if any(high < low - 1e-12 for high, low in pairwise(tails)):
-        raise ValueError(f"the tails of ascending values descend, got {list(tails)}")
-    share = delta / len(tails)
-    bounds = [pac_bayes_kl(float(tail), divergence, n, share) for tail in tails]
-    total = math.fsum(step * bound for step, bound in zip(steps, bounds, strict=True))
-    return _upward(values[0] + total, values)
+    steps = np.diff(np.asarray(values, dtype=np.float64))
+    if not len(steps) or not (steps >= 0).all():
+        raise ValueError(f"ascending values are needed, got {list(values)}")
+    above = _descending(tails, len(steps))
+    bounds = pac_bayes_kl(above, np.asarray(divergence, dtype=np.float64)[..., None], n, delta / len(steps))
+    return _between(values[0] + bounds @ steps, values)
 
 
 def excess_bound(
-    tails: Sequence[float], divergence: float, n: int, delta: float, gamma: float, *, form: ExcessForm = "split-kl"
-) -> float:  # fmt: skip
+    tails: Any, divergence: Any, n: int, delta: float, gamma: float, *, form: ExcessForm = "split-kl"
+) -> Any:  # fmt: skip
     """Bound on E[loss of a drawn network] - gamma * E[loss of the reference], with probability at least 1 - delta.
 
     Parameters
     ----------
     tails
-        Shares of examples with F >= 0, F >= 1 - gamma and F >= 1: mean over the posterior (and the reference's draws),
-        or upper bounds on them.
+        Shares of examples with F >= 0, F >= 1 - gamma and F >= 1, shape (..., 3): mean over the posterior (and the
+        reference's draws), or upper bounds on them.
     divergence
-        KL(posterior || prior) in nats.
+        KL(posterior || prior) in nats, shape (...).
     gamma
         In (0, 1], fixed without the examples.
     form
@@ -96,7 +100,7 @@ def excess_bound(
 
     Returns
     -------
-    A number in [-gamma, 1].
+    In [-gamma, 1]: a float, or an array of shape (...).
 
     >>> tails = (0.98, 0.06, 0.02)  # both err on 4 %, only the reference on 2 %, only the drawn one on 2 %
     >>> [round(excess_bound(tails, 5.0, 2000, 0.05, 0.5, form=form), 4) for form in EXCESS_FORMS]
@@ -105,14 +109,16 @@ def excess_bound(
     values = excess_values(gamma)
     if form == "split-kl":
         return split_kl(values, tails, divergence, n, delta)
-    if len(tails) != 3 or not 1 >= tails[0] >= tails[1] - 1e-12 or not tails[1] >= tails[2] - 1e-12 >= -1e-12:
-        raise ValueError(f"three descending tails in [0, 1] are needed, got {list(tails)}")
+    steps, above = np.diff(values), _descending(tails, 3)
     if form == "kl":
-        mean = min(1.0, (gamma * tails[0] + (1 - gamma) * tails[1] + gamma * tails[2]) / (1 + gamma) * _UP)
-        return _upward((1 + gamma) * pac_bayes_kl(mean, divergence, n, delta) - gamma, values)
-    if form == "unexpected-bernstein":
-        return _upward(min(_unexpected(values, tails, divergence, n, delta, rate) for rate in _rates(gamma)), values)
-    raise ValueError(f"form must be one of {', '.join(EXCESS_FORMS)}, got {form!r}")
+        mean = np.minimum(1.0, above @ steps / (1 + gamma) * _UP)
+        return _between((1 + gamma) * np.asarray(pac_bayes_kl(mean, divergence, n, delta)) - gamma, values)
+    if form != "unexpected-bernstein":
+        raise ValueError(f"form must be one of {', '.join(EXCESS_FORMS)}, got {form!r}")
+    kl_budget(0.0, divergence, n, delta, "exact")  # refuses what is no bound
+    nats = np.asarray(divergence, dtype=np.float64) + math.log(len(RATES) / delta)
+    every = [_unexpected(values, above, rate) + nats / (rate * n) for rate in _rates(gamma)]
+    return _between(np.minimum.reduce(every), values)
 
 
 def _rates(gamma: float) -> tuple[float, ...]:
@@ -124,15 +130,20 @@ def _curvature(rate: float) -> float:
     return (-rate - math.log1p(-rate)) / rate
 
 
-def _unexpected(
-    values: Sequence[float], tails: Sequence[float], divergence: float, n: int, delta: float, rate: float
-) -> float:  # fmt: skip
-    pac_bayes_kl(0.0, divergence, n, delta)  # refuses what it refuses
-    c = _curvature(rate)
-    raised = [value + c * value**2 for value in values]
-    mean = raised[0] + sum((b - a) * t for a, b, t in zip(raised, raised[1:], tails, strict=False))
-    return mean + (divergence + math.log(len(RATES) / delta)) / (rate * n)
+def _unexpected(values: Sequence[float], above: Floats, rate: float) -> Floats:
+    """The mean of F + c F^2."""
+    raised = np.asarray(values) + _curvature(rate) * np.asarray(values) ** 2
+    return np.asarray(raised[0] + above @ np.diff(raised))
 
 
-def _upward(value: float, values: Sequence[float]) -> float:
-    return min(max(value + 1e-14, values[0]), values[-1])
+def _descending(tails: Any, count: int) -> Floats:
+    above = np.asarray(tails, dtype=np.float64)
+    if above.shape[-1:] != (count,) or not (np.diff(above, axis=-1) <= 1e-12).all():
+        raise ValueError(f"{count} tails of ascending values descend, got {tails}")
+    check_risk(above)
+    return above
+
+
+def _between(value: Any, values: Sequence[float]) -> Any:
+    found = np.clip(np.asarray(value, dtype=np.float64) + 1e-14, values[0], values[-1])
+    return found if found.ndim else float(found)

@@ -65,7 +65,7 @@ def gibbs_risk(score: Score, examples: int, *, draws: int, batch: int, by_exampl
 def gibbs_risks(
     score: Score, examples: int, *, draws: int, batch: int, by_example: bool, measured: int = 1
 ) -> tuple[GibbsRisk, ...]:  # fmt: skip
-    """As `gibbs_risk` for ``measured`` losses of the same draws: ``score(rows)`` returns (rows,) or (rows, measured)."""
+    """As `gibbs_risk` for several losses of the same draws: ``score(rows)`` returns shape (rows, measured)."""
     if examples < 1 or draws < 1 or batch < 1:
         raise ValueError(f"at least one example, draw and batch is needed, got {examples}, {draws}, {batch}")
     parts = torch.arange(examples).tensor_split(-(-examples // batch))

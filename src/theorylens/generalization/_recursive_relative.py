@@ -75,6 +75,8 @@ class Recursive:
         What each later step measured (upper bounds on tails), and the bounds on the risk of every distribution.
     divergences
         KL(Q_t || Q_{t-1}) in nats, from the second on.
+    posterior
+        The last distribution: what the certificate is about is a network drawn from it.
     test_error
         Error of the first network on the test split where there is one; not used by any certificate.
     subject
@@ -86,6 +88,7 @@ class Recursive:
     steps: tuple[RecursiveStep, ...]
     bounds: RecursiveBound
     divergences: tuple[float, ...]
+    posterior: GaussianPosterior
     test_error: float | None
     subject: Subject
 
@@ -142,7 +145,7 @@ def certify_recursive(
         certificate=base.certificate(THEOREM, found.bound, scored.mean, later, paid),
         holdout=base.certificate(HOLDOUT, held.bound, held.empirical, later, {of_bound_units(n): base.share}),
         steps=tuple(steps), bounds=found, divergences=tuple(step.divergence for step in steps),
-        test_error=error_on_test(relative), subject=relative,
+        posterior=posterior, test_error=error_on_test(relative), subject=relative,
     )  # fmt: skip
 
 

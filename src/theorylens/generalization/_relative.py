@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from theorylens.core import Subject, global_randomness_kept, key_seed
+from theorylens.numerics.concentration import chernoff_kl
 from theorylens.numerics.counting import count
 from theorylens.numerics.memory import Batch
 from theorylens.results import Certificate, Message
@@ -28,6 +29,7 @@ Weights = Literal["dense", "all"]
 MONTE_CARLO = 0.1  # share of delta for the draws: many cheap terms make its price small
 TERMS_PER_BATCH = 10  # examples that share a draw where each cannot have its own: smaller costs passes, larger terms
 THEOREM = Message("theorem.pac_bayes_kl", "PAC-Bayes-kl with the exact constant ξ(n)")
+FIXED = Message("theorem.fixed_draws", "Chernoff–kl: the distribution of networks was fixed before")
 HOLDOUT = Message("theorem.holdout_relative", "Clopper–Pearson on the units the prior did not see")
 
 
@@ -47,7 +49,8 @@ class LearntPrior:
         Which are random: ``"dense"``, those of dense layers where every example can have a draw of its own (the others
         belong to the prior network), or ``"all"``, convolutions included, with one draw per few examples.
     training
-        Of the posterior, on all training rows; None leaves it at the prior.
+        Of the posterior, on all training rows; None leaves it at the prior, which has not seen the bound units: then
+        Chernoff's bound takes the place of PAC-Bayes.
     seed
         Of the division, the training and the draws.
     """
@@ -76,6 +79,8 @@ class Relative:
         Empirical risk of drawn networks on the bound units, and over how many draws.
     random_parameters
         How many weights are random.
+    posterior
+        What ``gibbs`` is about is a network drawn from it, anew for every example.
     test_error
         Error of the prior network on the test split where there is one; not used by any certificate.
     subject
@@ -88,6 +93,7 @@ class Relative:
     risk: GibbsRisk
     random_parameters: int
     by_example: bool
+    posterior: GaussianPosterior
     test_error: float | None
     subject: Subject
 
@@ -132,14 +138,17 @@ def _certified(base: Ground, relative: Subject, divided: Parts, way: LearntPrior
     risk = drawn_risk(relative, posterior, batch, n, draws=way.draws, seed=way.seed)
     with torch.no_grad():
         divergence = float(posterior.divergence())
-    bound = pac_bayes_kl(risk.upper(for_draws), max(0.0, divergence), n, for_data)
+    # A distribution that has not seen the bound units is one predictor: no divergence, no constant to pay.
+    fixed = way.training is None
+    upper = risk.upper(for_draws)
+    bound = chernoff_kl(upper, n, for_data) if fixed else pac_bayes_kl(upper, max(0.0, divergence), n, for_data)
     paid = {of_bound_units(n): for_data, of_draws(risk.terms): for_draws}
     held = holdout_bound(errors.numpy(), delta=base.delta, comparisons=base.known)
     return Relative(
-        gibbs=base.certificate(THEOREM, bound, risk.mean, divided.bound, paid),
+        gibbs=base.certificate(FIXED if fixed else THEOREM, bound, risk.mean, divided.bound, paid),
         holdout=base.certificate(HOLDOUT, held.bound, held.empirical, divided.bound, {of_bound_units(n): base.share}),
         divergence=divergence, risk=risk, random_parameters=posterior.parameters_drawn, by_example=posterior.by_example,
-        test_error=error_on_test(relative), subject=relative,
+        posterior=posterior, test_error=error_on_test(relative), subject=relative,
     )  # fmt: skip
 
 

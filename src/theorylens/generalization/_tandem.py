@@ -18,7 +18,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ._pac_bayes import pac_bayes_kl
 
@@ -62,7 +62,7 @@ def tandem_bound(tandem: float, divergence: float, n: int, delta: float) -> floa
     return min(1.0, 4 * float(pac_bayes_kl(tandem, 2 * divergence, n, delta)))
 
 
-def tandem_losses(errors: ArrayLike) -> Floats:
+def tandem_losses(errors: Any) -> Floats:
     """How often each two voters are both wrong, from errors (voters, examples) of 0 and 1; shape (voters, voters).
 
     The diagonal holds the error of each voter.
@@ -71,7 +71,7 @@ def tandem_losses(errors: ArrayLike) -> Floats:
     return np.asarray(wrong @ wrong.T / wrong.shape[1])
 
 
-def weights_divergence(weights: ArrayLike, prior: ArrayLike | None = None) -> float:
+def weights_divergence(weights: Any, prior: Any | None = None) -> float:
     """KL(weights || prior) over voters, in nats; the prior is uniform unless given.
 
     >>> round(weights_divergence([1.0, 0.0]), 6)
@@ -87,7 +87,7 @@ def weights_divergence(weights: ArrayLike, prior: ArrayLike | None = None) -> fl
     return max(0.0, math.fsum(rho[held] * (np.log(rho[held]) - np.log(pi[held]))))
 
 
-def tandem_weights(losses: ArrayLike, n: int, delta: float, *, steps: int = 200) -> Floats:
+def tandem_weights(losses: Any, n: int, delta: float, *, steps: int = 200) -> Floats:
     """Weights of voters that make the relaxed tandem bound small; shape (voters,).
 
     Minimises rho.T rho / (1 - l/2) + (2 KL(rho || uniform) + ln(2 sqrt(n)/delta)) / (l (1 - l/2) n) in turns over l
@@ -107,7 +107,7 @@ def tandem_weights(losses: ArrayLike, n: int, delta: float, *, steps: int = 200)
     return rho
 
 
-def plurality(classes: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.int64]:
+def plurality(classes: Any, weights: Any | None = None) -> NDArray[np.int64]:
     """The class with the largest weight for each example; (voters, examples) in, (examples,) out; ties to the smallest.
 
     >>> plurality([[0, 1], [2, 1], [2, 0]]).tolist()
