@@ -53,9 +53,11 @@ from ._shards import fisher_rao_norm, m_sharpness
 from ._sharpness import SHARPNESS_KINDS, SharpnessKind, rescaling_table, sharpness
 from ._sharpness_probe import probe_expected_sharpness
 from ._slices import Slice, Surface, slice_1d, slice_2d
+from ._soups import LatestWeights, Soup, greedy_soup, uniform_soup
 from ._spectrum_probe import probe_spectral_density
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
+from ._swag import SWAG
 from ._tolerated_radius import pac_bayes_sharpness, tolerated_radius
 from ._trace import hessian_trace, trace
 from ._trace_probe import probe_trace
@@ -71,24 +73,24 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "GSAM", "PROBES", "SAM", "SHARPNESS_KINDS", "USAM", "AcceleratedMove", "AcceleratedPerturbedGD",
+    "ASAM", "GSAM", "PROBES", "SAM", "SHARPNESS_KINDS", "SWAG", "USAM", "AcceleratedMove", "AcceleratedPerturbedGD",
     "Alignment", "Connection", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove", "CurvatureSummary",
     "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun", "FisherSAM", "GaussNewton",
-    "Invariance", "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent", "NoisyGD",
-    "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SaddleFreeNewton",
-    "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "SpectralDensity", "StepRule", "StrictSaddle",
-    "Surface", "Thresholds", "TraceSplit", "UnitAxis", "UnitGroup", "WorstCase", "adam_stability_limit", "align",
-    "average_weights", "averaged_model", "averaging", "barrier", "both_ends", "classify", "connect", "critical_point",
-    "cubic_step", "curvature_directions", "curvature_summary", "downward_direction", "eigenvalues", "escape_direction",
-    "escape_time", "expected_sharpness", "fisher", "fisher_rao_norm", "flow_escape_time", "gauss_newton_trace",
-    "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "hessian", "hessian_eigenvalues", "hessian_trace",
-    "invariance", "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "layer_curvature",
-    "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps",
-    "octopus", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "pac_bayes_sharpness",
-    "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "piecewise_linear", "probe_averaged_checkpoints",
-    "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness", "probe_linear_path",
-    "probe_spectral_density", "probe_trace", "random_direction", "relative_flatness", "rescaled", "rescaling_table",
-    "second_order_test", "sharpness", "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density",
-    "stability_limit", "step_rule", "strict_saddle", "tolerated_radius", "trace", "trace_split", "unit_groups",
-    "update_statistics", "worst_case_sharpness",
+    "Invariance", "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent",
+    "NoisyGD", "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SaddleFreeNewton",
+    "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "Soup", "SpectralDensity", "StepRule",
+    "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "UnitAxis", "UnitGroup", "WorstCase", "adam_stability_limit",
+    "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends", "classify", "connect",
+    "critical_point", "cubic_step", "curvature_directions", "curvature_summary", "downward_direction", "eigenvalues",
+    "escape_direction", "escape_time", "expected_sharpness", "fisher", "fisher_rao_norm", "flow_escape_time",
+    "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "greedy_soup", "hessian",
+    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
+    "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time",
+    "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold",
+    "pac_bayes_sharpness", "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "piecewise_linear",
+    "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness",
+    "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction", "relative_flatness", "rescaled",
+    "rescaling_table", "second_order_test", "sharpness", "slice_1d", "slice_2d", "small_noise_exit_time",
+    "spectral_density", "stability_limit", "step_rule", "strict_saddle", "tolerated_radius", "trace", "trace_split",
+    "uniform_soup", "unit_groups", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

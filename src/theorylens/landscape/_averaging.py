@@ -9,7 +9,7 @@ Assumes  weights of one run, close enough to lie in one basin: `barrier` between
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,13 @@ from theorylens.numerics.counting import count
 from theorylens.numerics.memory import Batch, rows, to_device
 
 Forward = Callable[[nn.Module, Any], Any]
+
+
+@runtime_checkable
+class RunningAverage(Protocol):
+    """What `averaging` feeds: torch's `AveragedModel`, `SWAG`, `LatestWeights`, or anything like them."""
+
+    def update_parameters(self, model: nn.Module, /) -> None: ...
 
 
 def average_weights(states: Iterable[Mapping[str, Tensor]], *, start: int = 0) -> dict[str, Tensor]:
@@ -74,7 +81,7 @@ def averaged_model(model: nn.Module, *, decay: float | None = None) -> AveragedM
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
-def averaging(average: AveragedModel, *, start: int = 0, every: int = 1) -> Callable[..., None]:
+def averaging(average: RunningAverage, *, start: int = 0, every: int = 1) -> Callable[..., None]:
     """A callback of `training.fit` that adds the weights of steps ``start``, ``start + every``, ... to ``average``."""
     if start < 0 or every < 1:
         raise ValueError(f"start must be at least 0 and every at least 1, got {start} and {every}")

@@ -95,7 +95,8 @@ class _Weighted:
         return self.matvec(vector)
 
     def _weigh(self, vector: Tensor) -> Tensor:
-        return (self._root @ vector.reshape(self._shape)).reshape(-1)
+        weighed: Tensor = self._root @ vector.reshape(self._shape)
+        return weighed.reshape(-1)
 
 
 def _name(goal: Objective, layer: str | None) -> str:
