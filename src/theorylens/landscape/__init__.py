@@ -5,6 +5,7 @@ residual that bounds its error, and each number of a trained network with the sa
 never moved: the loss elsewhere is that of a copy.
 """
 
+from theorylens.numerics.bulk import BulkFit
 from theorylens.numerics.random_matrix import goe_all_positive, goe_exponent, marchenko_pastur_edges
 
 from ._accelerated_gd import AcceleratedMove, AcceleratedPerturbedGD
@@ -12,12 +13,13 @@ from ._alignment import Alignment, align
 from ._average_probe import probe_averaged_checkpoints
 from ._averaging import average_weights, averaged_model, averaging, update_statistics
 from ._blocks import LayerCurvature, layer_curvature
+from ._bulk import bulk_fit
 from ._connect import Connection, connect
 from ._critical import probe_critical_point
 from ._cubic_newton import CubicNewton, NewtonEvent, SaddleFreeNewton
 from ._cubic_step import CubicStep, cubic_step
 from ._curvature import Eigenvalues, Ends, both_ends, eigenvalues, hessian_eigenvalues
-from ._density import SpectralDensity, spectral_density
+from ._density import SpectralDensity, operator_density, spectral_density
 from ._directions import curvature_directions, random_direction
 from ._displaced import Displaced
 from ._escape_direction import EscapeDirection, StrictSaddle, downward_direction, escape_direction, strict_saddle
@@ -74,23 +76,24 @@ PROBES = (
 
 __all__ = [
     "ASAM", "GSAM", "PROBES", "SAM", "SHARPNESS_KINDS", "SWAG", "USAM", "AcceleratedMove", "AcceleratedPerturbedGD",
-    "Alignment", "Connection", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove", "CurvatureSummary",
-    "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun", "FisherSAM", "GaussNewton",
-    "Invariance", "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent",
-    "NoisyGD", "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SaddleFreeNewton",
-    "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "Soup", "SpectralDensity", "StepRule",
-    "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "UnitAxis", "UnitGroup", "WorstCase", "adam_stability_limit",
-    "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends", "classify", "connect",
-    "critical_point", "cubic_step", "curvature_directions", "curvature_summary", "downward_direction", "eigenvalues",
-    "escape_direction", "escape_time", "expected_sharpness", "fisher", "fisher_rao_norm", "flow_escape_time",
-    "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "greedy_soup", "hessian",
-    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
-    "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time",
-    "noise_along", "noisy_gd_escape_steps", "octopus", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold",
-    "pac_bayes_sharpness", "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "piecewise_linear",
-    "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness",
-    "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction", "relative_flatness", "rescaled",
-    "rescaling_table", "second_order_test", "sharpness", "slice_1d", "slice_2d", "small_noise_exit_time",
-    "spectral_density", "stability_limit", "step_rule", "strict_saddle", "tolerated_radius", "trace", "trace_split",
-    "uniform_soup", "unit_groups", "update_statistics", "worst_case_sharpness",
+    "Alignment", "BulkFit", "Connection", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove",
+    "CurvatureSummary", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun",
+    "FisherSAM", "GaussNewton", "Invariance", "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher",
+    "NegativeCurvature", "NewtonEvent", "NoisyGD", "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place",
+    "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "Soup",
+    "SpectralDensity", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "UnitAxis", "UnitGroup",
+    "WorstCase", "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging", "barrier",
+    "both_ends", "bulk_fit", "classify", "connect", "critical_point", "cubic_step", "curvature_directions",
+    "curvature_summary", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
+    "fisher", "fisher_rao_norm", "flow_escape_time", "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive",
+    "goe_exponent", "greedy_soup", "hessian", "hessian_eigenvalues", "hessian_trace", "invariance",
+    "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path",
+    "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
+    "operator_density", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "pac_bayes_sharpness",
+    "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "piecewise_linear", "probe_averaged_checkpoints",
+    "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness", "probe_linear_path",
+    "probe_spectral_density", "probe_trace", "random_direction", "relative_flatness", "rescaled", "rescaling_table",
+    "second_order_test", "sharpness", "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density",
+    "stability_limit", "step_rule", "strict_saddle", "tolerated_radius", "trace", "trace_split", "uniform_soup",
+    "unit_groups", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

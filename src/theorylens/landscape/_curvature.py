@@ -173,9 +173,13 @@ class Ends(NamedTuple):
 
 def both_ends(goal: Objective, *, k: int, tolerance: float, generator: torch.Generator) -> Ends:
     """The ``k`` largest eigenvalues to ``tolerance`` of their size, the smallest to that share of the whole spread."""
-    k = min(k, goal.size)
-    _settled(goal, k)
-    top, low = lanczos.both_ends(goal.hessian(), k, tolerance=tolerance, generator=generator)
+    _settled(goal, min(k, goal.size))
+    return operator_ends(goal.hessian(), k=k, tolerance=tolerance, generator=generator)
+
+
+def operator_ends(operator: Operator, *, k: int, tolerance: float, generator: torch.Generator) -> Ends:
+    """`both_ends` of any symmetric operator."""
+    top, low = lanczos.both_ends(operator, min(k, operator.size), tolerance=tolerance, generator=generator)
     return Ends(_named(top), _named(replace(low, products=0)))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ from torch import nn
 
 from theorylens.core import RefusedError, Task, objective, rng_for
 from theorylens.numerics.objective import Objective
+from theorylens.numerics.operator import Operator
 from theorylens.numerics.quadrature import Quadrature, lanczos_quadrature
 from theorylens.results import Estimate, Exact, Message, Statistical, Unknown
 
-from ._curvature import Ends, both_ends
+from ._curvature import Ends, both_ends, operator_ends
 from ._flatness import FLAT, curvature_summary, share_entropy
 
 Floats = NDArray[np.float64]
@@ -47,18 +48,42 @@ class SpectralDensity:
         How many of the largest stand apart from the rest: the largest gap, if it is a factor of at least 1.5.
     quadrature
         The measure, outliers counted exactly.
+    drawn
+        The measure before outliers were taken out and the trace was put in.
     products
         Hessian-vector products in all.
+    known_trace
+        The trace, where it was given: the measure then has it exactly.
     """
 
     ends: Ends
     outliers: int
     quadrature: Quadrature
+    drawn: Quadrature
     products: int
+    known_trace: float | None = None
 
     @property
     def trace(self) -> Estimate:
+        if self.known_trace is not None:
+            return Estimate(value=self.known_trace, uncertainty=Exact())
         return self._total(lambda x: x)
+
+    def without(self, k: int) -> Quadrature | None:
+        """The measure with the ``k`` largest eigenvalues counted exactly; None where the draws do not resolve them."""
+        values = self.ends.top.values
+        if self.drawn.exact or k == 0:
+            return self._settled(self.drawn)
+        if not (k < len(values) and values[k - 1] > 0 and bool(self.ends.top.converged[:k].all())):
+            return None
+        middle = float(values[k - 1] + max(values[k], 0.0)) / 2
+        pairs = zip(self.drawn.nodes, self.drawn.weights, strict=True)
+        if not (middle < values[k - 1] and all(_resolved(x, w, middle, k) for x, w in pairs)):
+            return None
+        return self._settled(self.drawn.resolved(values[:k], middle))
+
+    def _settled(self, rule: Quadrature) -> Quadrature:
+        return rule if self.known_trace is None else rule.with_total(self.known_trace)
 
     @property
     def frobenius_squared(self) -> Estimate:
@@ -120,6 +145,7 @@ def spectral_density(
     k: int = 10,
     draws: int = DRAWS,
     steps: int = STEPS,
+    trace: Estimate | float | None = None,
     seed: int = 0,
     batch_size: int = 256,
 ) -> SpectralDensity:
@@ -134,41 +160,74 @@ def spectral_density(
     draws, steps
         Random starts, and products for each; intervals are Student's t over the draws. With no more parameters than
         products the matrix is decomposed and everything is exact.
+    trace
+        The trace where it is known exactly, as from `gauss_newton_trace` of a network of piecewise linear layers: the
+        measure is then corrected to have it, which narrows the intervals of the other numbers.
 
-    Errors are those of `eigenvalues`.
+    Errors are those of `eigenvalues`; a trace that is an estimate, or not that of this Hessian, is refused.
     """
+    if isinstance(trace, Estimate):
+        if not isinstance(trace.uncertainty, Exact):
+            raise ValueError("trace must be exact, got an estimate with an interval; leave it out")
+        trace = trace.value
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
     generator = rng_for(seed, "landscape.spectral_density")
     ends = both_ends(goal, k=k, tolerance=1e-2, generator=generator)
-    return goal_density(goal, ends, draws=draws, steps=steps, generator=generator)
+    return goal_density(goal, ends, draws=draws, steps=steps, trace=trace, generator=generator)
 
 
-def goal_density(goal: Objective, ends: Ends, *, draws: int, steps: int, generator: torch.Generator) -> SpectralDensity:
+def operator_density(
+    operator: Operator, *, k: int = 10, draws: int = DRAWS, steps: int = STEPS, trace: float | None = None,
+    seed: int = 0,
+) -> SpectralDensity:  # fmt: skip
+    """`spectral_density` of any symmetric operator: a Gauss-Newton matrix, the Hessian less it, a layer's block.
+
+    >>> from theorylens.numerics.operator import DenseOperator
+    >>> found = operator_density(DenseOperator(torch.diag(torch.tensor([5.0, 0.2, 0.1]))), k=2)
+    >>> found.outliers, round(found.trace.value, 5)
+    (1, 5.3)
+    """
+    generator = rng_for(seed, "landscape.operator_density")
+    ends = operator_ends(operator, k=k, tolerance=1e-2, generator=generator)
+    return _density(operator, ends, draws=draws, steps=steps, trace=trace, generator=generator)
+
+
+def goal_density(
+    goal: Objective, ends: Ends, *, draws: int, steps: int, trace: float | None = None, generator: torch.Generator
+) -> SpectralDensity:
     """`spectral_density` of an objective that is there already, with eigenvalues that are known."""
     if not math.isfinite(goal.value):
         raise RefusedError(f"the loss is {goal.value}, so it has no curvature; load weights from before it diverged")
-    found = (
-        _decomposed(goal)
-        if goal.size <= draws * steps
-        else lanczos_quadrature(goal.hessian(), draws, steps=steps, generator=generator)
+    return _density(goal.hessian(), ends, draws=draws, steps=steps, trace=trace, generator=generator)
+
+
+def _density(
+    operator: Operator, ends: Ends, *, draws: int, steps: int, trace: float | None, generator: torch.Generator
+) -> SpectralDensity:
+    drawn = (
+        _decomposed(operator)
+        if operator.size <= draws * steps
+        else lanczos_quadrature(operator, draws, steps=steps, generator=generator)
     )
-    products = found.products + ends.top.products
     values = ends.top.values
     n = outliers(values) if bool(ends.top.converged.all()) else 0
-    if n > 0 and not found.exact:
-        middle = float(values[n - 1] + max(values[n], 0.0)) / 2
-        if all(_resolved(x, w, middle, n) for x, w in zip(found.nodes, found.weights, strict=True)):
-            found = found.resolved(values[:n], middle)
-    return SpectralDensity(ends=ends, outliers=n, quadrature=found, products=products)
+    found = SpectralDensity(
+        ends=ends, outliers=n, quadrature=drawn, drawn=drawn, products=drawn.products + ends.top.products,
+        known_trace=None if drawn.exact else trace,
+    )  # fmt: skip
+    rule = found.without(n) if n else None
+    rule = rule if rule is not None else found.without(0)
+    assert rule is not None
+    return replace(found, quadrature=rule)
 
 
-def _decomposed(goal: Objective) -> Quadrature:
-    """All eigenvalues, where a product for each parameter costs no more than the draws would."""
-    hessian = goal.hessian()
-    rows = [hessian @ unit for unit in torch.eye(goal.size, dtype=goal.dtype, device=goal.device)]
-    dense = torch.stack(rows).double().cpu().numpy()
+def _decomposed(operator: Operator) -> Quadrature:
+    """All eigenvalues, where a product for each dimension costs no more than the draws would."""
+    size = operator.size
+    rows = [operator.matvec(unit) for unit in torch.eye(size, dtype=operator.dtype, device=operator.device)]
+    dense = torch.stack(rows).detach().double().cpu().numpy()
     values = np.linalg.eigvalsh((dense + dense.T) / 2)[::-1].copy()
-    return Quadrature(nodes=(), weights=(), size=goal.size, products=goal.size, known=values)
+    return Quadrature(nodes=(), weights=(), size=size, products=size, known=values)
 
 
 def outliers(values: Floats) -> int:

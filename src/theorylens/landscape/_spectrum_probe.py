@@ -22,7 +22,7 @@ from theorylens.results import (
 
 from ._curvature import subject_ends
 from ._density import DRAWS, SpectralDensity, goal_density
-from ._outermost import CONTROL_PRODUCTS, LEAST, ROWS, TOLERANCE, network_ends, products
+from ._outermost import BESIDE, CONTROL_PRODUCTS, ROWS, TOLERANCE, network_ends, products
 
 POINTS = 161  # of the curve
 STEPS = 20  # products per draw: moments of the spectrum to degree 39
@@ -92,7 +92,7 @@ def _cost(subject: Subject, rung: int | None) -> Work:
     del rung
     rows, size = min(ROWS, len(subject.split("train"))), _size(subject)
     beside = 2 if subject.shuffled is not None else 1
-    searched = products(subject) + beside * min(CONTROL_PRODUCTS, 2 * size)
+    searched = products(subject) + beside * min(CONTROL_PRODUCTS, size)
     drawn = (1 + beside) * min(DRAWS * STEPS, size)
     flops = 2.0 * size * (searched**2 / (1 + beside) + drawn * STEPS)
     return Work(
@@ -111,7 +111,7 @@ def probe_spectral_density(subject: Subject, *, rng: torch.Generator, rows: int 
 
     def measure(other: Subject) -> Estimate:
         own = other is subject
-        ends = network_ends(other, rows) if own else subject_ends(other, k=LEAST, rows=rows, tolerance=TOLERANCE)
+        ends = network_ends(other, rows) if own else subject_ends(other, k=BESIDE, rows=rows, tolerance=TOLERANCE)
         goal = other.objective("train", limit=rows)
         drawn = torch.Generator().set_state(state)  # the same draws for the network and its controls
         measured.append(goal_density(goal, ends, draws=DRAWS, steps=STEPS, generator=drawn))

@@ -4,7 +4,8 @@ Method   ratio and variance of the Marchenko-Pastur law from the first two momen
          eigenvalues; k such that exactly those lie beyond the edge, and the law is closest
 Source   Marchenko, Pastur (1967), Math. USSR-Sbornik 1:457; Johnstone (2001), Ann. Statist. 29:295 (edge fluctuations)
 Assumes  a bulk that is positive semidefinite but for little
-Breaks   any bulk has a closest law: `BulkFit.distance` says how close it is, and Hessians' are often heavier-tailed
+Breaks   any bulk has a closest law: `BulkFit.distance` says how close it is. Hessians of networks have negative
+         eigenvalues and heavy tails, and are mostly far from every such law
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class BulkFit:
     outliers
         Eigenvalues beyond the upper edge by more than chance (1 %) puts the largest of noise there.
     distance
-        Largest difference of the distribution functions of the bulk and the law, 0 to 1 (Kolmogorov's; for a
-        quadrature the part that its weights prove). A few over the number of eigenvalues for noise; where it is large,
-        the bulk is not noise of this kind and the edge means little.
+        Largest difference of the distribution functions of the bulk and the law (Kolmogorov's; for a quadrature the
+        part that its weights prove), over the law's share that is not zero. A few over the number of its eigenvalues
+        for noise; from about a tenth on the bulk is not noise of this kind, and the edge and the count mean little.
     consistent
         Whether exactly the outliers lie beyond the edge of the law fitted without them.
     """
@@ -106,7 +107,7 @@ def _fit(largest: Floats, k: int, draws: Sequence[Measure], size: int) -> BulkFi
     edges = marchenko_pastur_edges(ratio, first)
     limit = edges[1] + QUANTILE * _fluctuation(ratio, first, size - k)
     beyond = int((largest > limit).sum())
-    distance = math.fsum(_distance(x, w, ratio, first) for x, w in draws) / len(draws)
+    distance = max(1.0, ratio) * math.fsum(_distance(x, w, ratio, first) for x, w in draws) / len(draws)
     return BulkFit(ratio=ratio, variance=first, edges=edges, outliers=beyond, distance=distance, consistent=beyond == k)
 
 
