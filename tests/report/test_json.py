@@ -46,6 +46,7 @@ def _short(view):
     return view
 
 
+LATER = {"wrong", "examples"}  # of certificates; reports of this schema were written before these fields
 MAPS = {"versions", "plan", "settings", "values", "hashes", "controls"}  # any key may be absent
 
 
@@ -55,7 +56,7 @@ def test_a_missing_field_is_caught_wherever_it_is(record, validator):
     for path, found in list(_places(view)):
         if path and path[-1] in MAPS:
             continue
-        for key in list(found):
+        for key in set(found) - (LATER if path and path[-1] == "certificate" else set()):
             kept = found.pop(key)
             assert not validator.is_valid(view), f"{path} without {key!r} passes"
             found[key] = kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,20 @@ def _read(path: Path, hint: str) -> Record:
 @click.argument("second", type=options.INPUT_FILE)
 @options.lang
 def compare(first: Path, second: Path, lang: str) -> int:
-    """Compare two reports in JSON: what differs beyond both intervals, what does not, what only one measured."""
+    """Compare two reports in JSON: what differs beyond both intervals, what does not, what only one measured.
+
+    Where both were made on the same test examples, the networks are also compared example by example: exact interval
+    of the difference of their errors, exact McNemar test.
+    """
     from theorylens.report import compare as compare_records
     from theorylens.report import markdown_comparison, terminal_comparison
 
-    found = compare_records(_read(first, "FIRST"), _read(second, "SECOND"))
+    from ._pairing import paired_note
+
+    a, b = _read(first, "FIRST"), _read(second, "SECOND")
+    found = compare_records(a, b)
+    with usage_errors("FIRST and SECOND"):
+        found = replace(found, notes=(paired_note(a, b), *found.notes))
     show(lambda: terminal_comparison(found, lang), lambda: markdown_comparison(found, lang))
     return 0
 

@@ -76,6 +76,14 @@ class Evidence:
         return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
     @property
+    def single_rows(self) -> NDArray[np.int64]:
+        """The first row of each unit, and of each exact copy: the rows that stay are independent."""
+        first = np.sort(np.unique(self.units, return_index=True)[1])
+        if self.copies is None:
+            return first
+        return np.sort(first[np.unique(self.copies[first], return_index=True)[1]])
+
+    @property
     def is_share(self) -> bool:
         """Whether the error reads in per cent."""
         return self.error_range == (0.0, 1.0)

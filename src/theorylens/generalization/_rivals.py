@@ -75,7 +75,7 @@ def probe_rivals(subject: Subject, *, rng: torch.Generator) -> Result:
     if not base.answers.binary:
         text = "networks are compared by right or wrong, example by example; this task has {error}"
         raise UnsuitableError(Message("TL121.not_binary", text, error=subject.judged.error_name))
-    rows = _one_per_unit(base)
+    rows = base.single_rows
     mine = base.answers.errors.numpy()[rows]
     share = LEVEL / len(subject.others)
     found = {
@@ -110,15 +110,6 @@ def _errors(subject: Subject, model: torch.nn.Module, base: Evidence) -> NDArray
         text = "the models do not answer the same test rows, so they cannot be compared row by row"
         raise UnsuitableError(Message("TL121.rows", text))
     return theirs.errors.numpy()
-
-
-def _one_per_unit(base: Evidence) -> NDArray[np.int64]:
-    """The first row of each unit, and of each exact copy: the rows that stay are independent."""
-    first = np.unique(base.units, return_index=True)[1]
-    if base.copies is None:
-        return np.sort(first)
-    kept = np.sort(first)
-    return np.sort(kept[np.unique(base.copies[kept], return_index=True)[1]])
 
 
 def _picked() -> Assumption:

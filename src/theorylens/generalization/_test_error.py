@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from theorylens.results import (
     Setting,
     Table,
     Verdict,
+    packed_bits,
 )
 
 from ._evidence import (
@@ -102,7 +104,9 @@ def probe_test_error(
         ),
         references=REFERENCES,
         payload=_payload(found, bound, delta, comparisons),
-        certificate=certificate_of(subject, found, bound, delta, comparisons),
+        certificate=replace(
+            certificate_of(subject, found, bound, delta, comparisons), wrong=_wrong(found), examples=_counted(found)
+        ),
         settings=settings(found, bound, delta, comparisons),
         examples=wrong_rows(found),
     )
@@ -118,6 +122,15 @@ def certificate_of(
         ledger=ledger(delta, comparisons, purpose), comparisons=comparisons, loss=subject.judged.error_name,
         loss_range=found.error_range, trivial=found.trivial, split="test", hashes=hashes(subject),
     )  # fmt: skip
+
+
+def _wrong(found: Evidence) -> str:
+    """Right or wrong of one row per unit, kept so that a stored report can be paired with another."""
+    return packed_bits(found.answers.errors.numpy()[found.single_rows] > 0) if found.answers.binary else ""
+
+
+def _counted(found: Evidence) -> int:
+    return len(found.single_rows) if found.answers.binary else 0
 
 
 def assumptions(found: Evidence, bound: HoldoutBound, comparisons: int) -> tuple[Assumption, ...]:

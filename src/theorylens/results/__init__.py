@@ -5,6 +5,7 @@ Every sentence is a `Message`, every number an `Estimate`, every drawing a paylo
 """
 
 from ._advice import Evidence, Recommendation
+from ._bits import packed_bits, unpacked_bits
 from ._certificate import Certificate, Predictor, Share
 from ._estimate import Enclosure, Estimate, Exact, Statistical, Uncertainty, Unknown
 from ._history import History
@@ -36,5 +37,5 @@ __all__ = [
     "Line", "Matrix", "Message", "Outcome", "Payload", "Points", "Predictor", "Recommendation", "Record", "Requirement",
     "Result", "Role", "RunFacts", "Setting", "Share", "Skipped", "Spectrum", "SplitFacts", "Statistical", "Status",
     "SubjectFacts", "Table", "Translate", "Uncertainty", "Unknown", "Verdict", "Wall", "exit_code", "from_plain",
-    "outcome_from_view", "outcome_view", "record_from_view", "record_view", "to_plain",
+    "outcome_from_view", "outcome_view", "packed_bits", "record_from_view", "record_view", "to_plain", "unpacked_bits",
 ]  # fmt: skip

@@ -49,6 +49,11 @@ class Certificate:
         Expected loss of the best predictor that ignores the input, on the same data; a bound at or above it is vacuous.
     split, hashes
         Role of the bound data and the hash of each split involved.
+    wrong
+        Whether each independent example was answered wrong, in the order of the split: `packed_bits`, so that two
+        stored reports can be compared example by example. Empty where answers are not simply right or wrong.
+    examples
+        How many bits that is.
     """
 
     theorem: str
@@ -64,6 +69,8 @@ class Certificate:
     split: str
     hashes: Mapping[str, str]
     predictor: Predictor = Predictor.THIS_MODEL
+    wrong: str = ""
+    examples: int = 0
 
     def __post_init__(self) -> None:
         low, high = self.loss_range
