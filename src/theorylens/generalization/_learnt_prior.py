@@ -108,6 +108,15 @@ def portions(
     )
 
 
+def first_rows(split: Split, rows: NDArray[np.int64]) -> tuple[int, ...]:
+    """One of ``rows`` for each independent unit, by content: rows of one unit, or with one input, are one unit."""
+    group = _together(split)
+    first: dict[int, int] = {}
+    for row in sorted(map(int, rows), key=lambda row: split.row_hashes[row]):
+        first.setdefault(int(group[row]), row)
+    return tuple(sorted(first.values()))
+
+
 def _together(split: Split) -> NDArray[np.int64]:
     """Number of the group of each row: rows of one unit, and rows with one input, are in one group."""
     units = split.unit_numbers
