@@ -57,6 +57,7 @@ from ._sharpness_probe import probe_expected_sharpness
 from ._slices import Slice, Surface, slice_1d, slice_2d
 from ._soups import LatestWeights, Soup, greedy_soup, uniform_soup
 from ._spectrum_probe import probe_spectral_density
+from ._spectrum_split import SpectrumSplit, spectrum_split
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
 from ._swag import SWAG
@@ -81,9 +82,9 @@ __all__ = [
     "FisherSAM", "GaussNewton", "Invariance", "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher",
     "NegativeCurvature", "NewtonEvent", "NoisyGD", "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place",
     "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "Soup",
-    "SpectralDensity", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "UnitAxis", "UnitGroup",
-    "WorstCase", "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging", "barrier",
-    "both_ends", "bulk_fit", "classify", "connect", "critical_point", "cubic_step", "curvature_directions",
+    "SpectralDensity", "SpectrumSplit", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "UnitAxis",
+    "UnitGroup", "WorstCase", "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging",
+    "barrier", "both_ends", "bulk_fit", "classify", "connect", "critical_point", "cubic_step", "curvature_directions",
     "curvature_summary", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
     "fisher", "fisher_rao_norm", "flow_escape_time", "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive",
     "goe_exponent", "greedy_soup", "hessian", "hessian_eigenvalues", "hessian_trace", "invariance",
@@ -94,6 +95,6 @@ __all__ = [
     "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness", "probe_linear_path",
     "probe_spectral_density", "probe_trace", "random_direction", "relative_flatness", "rescaled", "rescaling_table",
     "second_order_test", "sharpness", "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density",
-    "stability_limit", "step_rule", "strict_saddle", "tolerated_radius", "trace", "trace_split", "uniform_soup",
-    "unit_groups", "update_statistics", "worst_case_sharpness",
+    "spectrum_split", "stability_limit", "step_rule", "strict_saddle", "tolerated_radius", "trace", "trace_split",
+    "uniform_soup", "unit_groups", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip
