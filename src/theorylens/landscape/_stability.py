@@ -15,8 +15,10 @@ from theorylens.core import Subject
 from theorylens.results import History, Setting
 
 
-def stability_limit(lr: float, momentum: float = 0.0) -> float:
+def stability_limit(lr: float, momentum: float = 0.0, *, nesterov: bool = False) -> float:
     """Largest eigenvalue on which gradient descent with heavy-ball ``momentum`` does not diverge: (2 + 2 β) / lr.
+
+    With Nesterov's momentum it is (2 + 2 β) / ((1 + 2 β) lr), for which a larger momentum allows less.
 
     >>> stability_limit(0.2)
     10.0
@@ -25,7 +27,7 @@ def stability_limit(lr: float, momentum: float = 0.0) -> float:
         raise ValueError(f"lr must be a positive number, got {lr}")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}")
-    return (2 + 2 * momentum) / lr
+    return (2 + 2 * momentum) / (lr * (1 + 2 * momentum if nesterov else 1))
 
 
 def adam_stability_limit(lr: float, beta1: float = 0.9) -> float:
