@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,14 +56,16 @@ def forest(correlations: Mapping[str, Estimate], networks: int) -> Intervals:
     )  # fmt: skip
 
 
-def measure_study(subjects: Sequence[Subject], *, radius: float = 0.1, draws: int = 32) -> MeasureStudy:
+def measure_study(
+    subjects: Sequence[Subject], *, names: Collection[str] | None = None, radius: float = 0.1, draws: int = 32
+) -> MeasureStudy:
     """Which measures go with the gap between test and training error over these networks?
 
     Parameters
     ----------
     subjects
         Trained classifiers with ``train`` and ``test``, at least 4; with ``init`` for the distance from it.
-    radius, draws
+    names, radius, draws
         As `generalization_measures`.
 
     Raises
@@ -84,10 +86,16 @@ def measure_study(subjects: Sequence[Subject], *, radius: float = 0.1, draws: in
         with subject.studied():
             rows.append(
                 generalization_measures(
-                    subject.net, subject.split("train"), subject.judged, reference=own, radius=radius, draws=draws
+                    subject.net,
+                    subject.split("train"),
+                    subject.judged,
+                    reference=own,
+                    names=names,
+                    radius=radius,
+                    draws=draws,
                 )
             )
-    values = {name: np.array([row[name] for row in rows]) for name in NAMES}
+    values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     gap = np.array(gaps)
     usable = {n: v for n, v in values.items() if np.isfinite(v).all() and len(np.unique(v)) > 1}
     return MeasureStudy(

@@ -187,7 +187,7 @@ class _Network:
 
     def over_margin(self, log: float, power: float) -> float:
         """``log`` less ``power`` decades of the margin."""
-        if math.isnan(self.hard_margin):
+        if math.isnan(log) or math.isnan(self.hard_margin):
             return math.nan
         return log - power * math.log10(self.hard_margin) if self.hard_margin > 0 else math.inf
 

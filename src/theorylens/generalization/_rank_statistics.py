@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from theorylens.core import key_seed
-from theorylens.results import Estimate, Message, Statistical
+from theorylens.results import Estimate, Message, Statistical, Unknown
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -103,13 +103,20 @@ def rank_statistics(
     known = [name for name, _ in parts if name.startswith("axis ")]
     if known:
         point["psi"] = np.mean([point[name] for name in known], axis=0)
-        drawn["psi"] = np.nanmean(np.stack([drawn[name] for name in known]), axis=0)
+        along = np.stack([drawn[name] for name in known])
+        there = ~np.isnan(along)  # a sample may hold no pair of an axis; one without any pair has no psi
+        sums = np.where(there, along, 0.0).sum(0)
+        drawn["psi"] = np.where(there.any(0), sums / np.maximum(there.sum(0), 1), np.nan)
     if "clear" in point:  # from agreement in -1 to 1 to a share of wrong orders
         point["clear"], drawn["clear"] = (1 - point["clear"]) / 2, (1 - drawn["clear"]) / 2
 
     def estimate(name: str, k: int) -> Estimate:
-        lower, upper = np.nanquantile(drawn[name][:, k], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        value = float(point[name][k])
+        value, samples = float(point[name][k]), drawn[name][:, k]
+        samples = samples[~np.isnan(samples)]
+        if len(samples) < draws / 2:
+            why = Message("measure.few_pairs", "too few pairs of networks for an interval")
+            return Estimate(value=value, uncertainty=Unknown(why=why))
+        lower, upper = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         method = Message("measure.bootstrap", "bootstrap over {n} networks, {draws} samples", n=n, draws=draws)
         limits = {"lower": min(float(lower), value), "upper": max(float(upper), value)}
         return Estimate(value=value, uncertainty=Statistical(**limits, level=LEVEL, method=method))
