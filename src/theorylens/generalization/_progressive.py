@@ -1,37 +1,34 @@
 """Progressive validation: each network is tested on data that the next one may learn from, and all of them count.
 
-Networks h_1, ..., h_J; h_j errs at rate q_j, depends on what came before, and is tested on m_j fresh examples with k_j
-errors. For s > 0 put c = 1 - exp(-s). Given the past, E exp(-s_j k_j - m_j ln(1 - c_j q_j)) = 1, so the product over j
-has mean 1 even when s_j is chosen from the blocks before j, and with probability at least 1 - delta
+Networks h_1, ..., h_J; h_j errs at rate q_j, depends on what came before, and is tested on m_j fresh examples. Of n
+examples in all, k are wrong. For s > 0 put c = 1 - exp(-s). Given the past, the errors of block j have
+E exp(-s k_j - m_j ln(1 - c q_j)) = 1, so the product over j has mean 1, and with probability at least 1 - delta
 
-    sum_j -m_j ln(1 - c_j q_j) <= ln(1/delta) + sum_j s_j k_j = B.
+    sum_j -m_j ln(1 - c q_j) <= s k + ln(1/delta).
 
-The largest mean rate sum_j w_j q_j (w_j = m_j / n) under this constraint has c_j / (1 - c_j q_j) = v for all j, and
-v follows from the constraint, so
+-ln(1 - c q) is convex in q, so with q the mean of the q_j weighed by m_j, -n ln(1 - c q) is at most the left side:
 
-    sum_j w_j q_j <= sum_j w_j / c_j - 1 / v   with   ln v = B / n + sum_j w_j ln c_j.
+    q <= (1 - exp(-(s k + ln(1/delta)) / n)) / c.
 
-With one s it is Catoni's form, (1 - exp(-B / n)) / c, and at the best s Chernoff's bound in kl form: no union over s is
-paid, because s_j comes from earlier blocks only. Rates outside [0, 1] are allowed in the maximum, which only raises it.
+With s fixed before the examples are seen nothing is paid for it, and at the best s this is Chernoff's bound in kl form.
 
 Source   Blum, Kalai, Langford (1999), COLT (progressive validation); this bound is derived above
-Assumes  the examples of a block are independent of each other and of what its network and its s_j were made from
+Assumes  the examples of a block are independent of each other and of what its network was made from
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from theorylens.core import Subject
 from theorylens.numerics.concentration import chernoff_kl
 from theorylens.results import Certificate, Message
 
+from ._asked import whole
 from ._bound_units import error_on_test, ground, of_bound_units, taken, wrong_as_trained
 from ._learnt_prior import portions
+from ._pac_bayes_forms import pac_bayes_catoni
 
 THEOREM = Message("theorem.progressive", "progressive validation")
 
@@ -47,47 +44,31 @@ def best_scale(rate: float, n: int, delta: float) -> float:
     return math.log(p * (1 - q) / (q * (1 - p)))
 
 
-def progressive_bound(
-    errors: Sequence[int], sizes: Sequence[int], scales: Sequence[float], delta: float
-) -> float:  # fmt: skip
+def progressive_bound(errors: int, n: int, scale: float, delta: float) -> float:
     """Bound on the mean error rate of networks tested one after the other, each weighed by its number of examples.
 
     The risk bounded is that of a network drawn from the run with probability m_j / n; not that of the last one.
 
     Parameters
     ----------
-    errors, sizes
-        k_j of m_j examples for each block, in order.
-    scales
-        s_j > 0, each fixed before block j was scored; `best_scale` of the rate seen so far is a good choice.
+    errors, n
+        In all blocks together.
+    scale
+        s > 0, fixed before anything was scored; `best_scale` of the rate expected is a good choice.
 
     Raises
     ------
     ValueError
-        Unequal lengths, no block, counts out of range, a scale that is not positive, a delta outside (0, 1).
+        Counts out of range, a scale that is not positive, a delta outside (0, 1).
 
     >>> s = best_scale(0.05, 1000, 0.05)
-    >>> round(progressive_bound([50], [1000], [s], 0.05), 6), round(chernoff_kl(0.05, 1000, 0.05), 6)
+    >>> round(progressive_bound(50, 1000, s, 0.05), 6), round(chernoff_kl(0.05, 1000, 0.05), 6)
     (0.068685, 0.068685)
     """
-    k, m, s = (np.asarray(each, dtype=np.float64) for each in (errors, sizes, scales))
-    if not (k.shape == m.shape == s.shape) or k.ndim != 1 or not k.size:
-        raise ValueError(f"errors, sizes and scales need one entry per block, got {k.shape}, {m.shape}, {s.shape}")
-    whole = (k == np.floor(k)) & (m == np.floor(m))
-    if not (whole & (m >= 1) & (k >= 0) & (k <= m)).all():
-        raise ValueError(
-            f"each block needs at least one example and 0 to m errors, got {list(errors)} of {list(sizes)}"
-        )
-    if not ((s > 0) & np.isfinite(s)).all():
-        raise ValueError(f"scales must be positive, got {list(scales)}")
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
-    n = m.sum()
-    c, w = -np.expm1(-s), m / n
-    budget = (math.log(1 / delta) + float(s @ k)) / n * (1 + 1e-14)
-    mean = float(w @ (1 / c))
-    value = mean - math.exp(-budget - float(w @ np.log(c)))
-    return min(1.0, max(value + 1e-13 * mean, float(k.sum() / n)))
+    count, wrong = whole("n", n), whole("errors", errors, least=0)
+    if wrong > count:
+        raise ValueError(f"there are at most n errors, got {wrong} of {count}")
+    return float(pac_bayes_catoni(wrong / count, 0.0, count, delta, beta=float(scale)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +81,7 @@ class ProgressiveRun:
         Of the independent training units: network j is trained on the first j portions and tested on the next. The
         first one is tested on nothing itself.
     expected
-        Error rate expected of the first network; decides the first scale, and nothing but tightness.
+        Error rate expected of the networks, a guess made without the bound units; it decides nothing but tightness.
     seed
         Of the division and the training.
     """
@@ -148,21 +129,18 @@ def certify_progressive(
     total = sum(len(portion.units) for portion in divided[1:])
     errors: list[int] = []
     sizes: list[int] = []
-    scales: list[float] = []
     relatives: list[Subject] = []
     for j in range(1, len(divided)):
         seen = sorted(row for portion in divided[:j] for row in portion.rows)
         hidden = tuple(row for portion in divided[j:] for row in portion.units)
         relative, tested = base.trained(seen, hidden, way.seed), divided[j].units
-        # One unit at the expected rate: what was seen decides as soon as there is anything.
-        rate = (sum(errors) + way.expected) / (sum(sizes) + 1)
-        scales.append(best_scale(rate, total, base.share))
         wrong = wrong_as_trained(relative, taken(base, tested, relative), len(tested))
         errors.append(round(float(wrong.double().sum())))
         sizes.append(len(tested))
         relatives.append(relative)
     rows = tuple(sorted(row for portion in divided[1:] for row in portion.units))
-    bound = progressive_bound(errors, sizes, scales, base.share)
+    scale = best_scale(way.expected, total, base.share)
+    bound = progressive_bound(sum(errors), total, scale, base.share)
     return Progressive(
         certificate=base.certificate(
             THEOREM, bound, sum(errors) / total, rows, {of_bound_units(total): base.share}

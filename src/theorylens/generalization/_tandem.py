@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 from ._pac_bayes import pac_bayes_kl
 
@@ -87,24 +89,24 @@ def weights_divergence(weights: Any, prior: Any | None = None) -> float:
     return max(0.0, math.fsum(rho[held] * (np.log(rho[held]) - np.log(pi[held]))))
 
 
-def tandem_weights(losses: Any, n: int, delta: float, *, steps: int = 200) -> Floats:
-    """Weights of voters that make the relaxed tandem bound small; shape (voters,).
+def tandem_weights(losses: Any, n: int, delta: float) -> Floats:
+    """Weights of voters that make the tandem bound small; shape (voters,).
 
-    Minimises rho.T rho / (1 - l/2) + (2 KL(rho || uniform) + ln(2 sqrt(n)/delta)) / (l (1 - l/2) n) in turns over l
-    (closed form) and rho (exponentiated gradient). Any weights may be used in `tandem_bound`: this only looks for good
-    ones.
+    Minimises (sqrt(t + c) + sqrt(c))^2 with t = rho.T losses rho and c = (2 KL(rho || uniform) + ln(2 sqrt(n)/delta)) /
+    2n, which lies above the kl form, over the logarithms of the weights. Any weights may be used in `tandem_bound`:
+    this only looks for good ones.
     """
     t = np.asarray(losses, dtype=np.float64)
     if t.ndim != 2 or t.shape[0] != t.shape[1] or not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"tandem losses (voters, voters) in [0, 1] are needed, got shape {t.shape}")
-    rho = np.full(len(t), 1 / len(t))
-    for _ in range(steps):
-        nats = 2 * weights_divergence(rho) + math.log(2 * math.sqrt(n) / delta)
-        trade = 2 / (math.sqrt(2 * n * float(rho @ t @ rho) / nats + 1) + 1)
-        slope = 2 * t @ rho + 2 * np.log(np.maximum(rho * len(t), 1e-300)) / (trade * n)
-        rho = rho * np.exp(-(slope - slope.min()) * min(trade * n / 4, 1.0 / (slope.max() - slope.min() + 1e-12)))
-        rho = rho / rho.sum()
-    return rho
+
+    def relaxed(logits: Floats) -> float:
+        rho = softmax(logits)
+        c = (2 * weights_divergence(rho) + math.log(2 * math.sqrt(n) / delta)) / (2 * n)
+        return (math.sqrt(float(rho @ t @ rho) + c) + math.sqrt(c)) ** 2
+
+    found = minimize(relaxed, np.zeros(len(t)), method="BFGS")
+    return np.asarray(softmax(found.x), dtype=np.float64)
 
 
 def plurality(classes: Any, weights: Any | None = None) -> NDArray[np.int64]:
