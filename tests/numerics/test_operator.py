@@ -1,9 +1,11 @@
 """Products of a dense operator, counting, and refusals."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import eigsh
 
-from theorylens.numerics.operator import Counted, DenseOperator, Operator
+from theorylens.numerics.operator import Counted, DenseOperator, Operator, as_linear_operator
 
 
 def test_a_dense_operator_multiplies_as_its_matrix_does():
@@ -76,3 +78,23 @@ def test_an_operator_without_dimensions_is_refused():
     empty.size = 0
     with pytest.raises(ValueError, match="size 0"):
         Counted(empty)
+
+
+def test_scipy_finds_the_eigenvalues_of_an_operator(unchecked_shapes):
+    factor = torch.randn(40, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrix = factor + factor.T
+    truth = torch.linalg.eigvalsh(matrix).numpy()
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
+        linear = as_linear_operator(DenseOperator(matrix.to(dtype)))
+        assert linear.shape == (40, 40)
+        assert linear.dtype == (np.float64 if dtype is torch.float64 else np.float32)
+        found, vectors = eigsh(linear, k=3, which="LA")
+        assert np.allclose(found, truth[-3:], rtol=tolerance)
+        assert np.allclose(linear @ vectors, vectors * found, atol=10 * tolerance * truth[-1])  # a matrix, by columns
+        assert np.allclose(linear.T @ vectors[:, 0], linear @ vectors[:, 0], atol=10 * tolerance)
+
+
+def test_scipy_is_told_float32_for_half_precision():
+    linear = as_linear_operator(DenseOperator(torch.eye(3, dtype=torch.bfloat16)))
+    assert linear.dtype == np.float32
+    assert np.array_equal(linear @ np.arange(3), [0.0, 1.0, 2.0])

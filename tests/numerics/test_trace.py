@@ -1,6 +1,7 @@
 """Hutchinson's trace: the enumerated golden case, unbiasedness by enumeration, and the coverage of its interval."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy import stats
 
 from theorylens.numerics.operator import DenseOperator
-from theorylens.numerics.trace import _quadratic, hutchinson
+from theorylens.numerics.trace import _quadratic, frobenius, hutchinson, hutchinson_diagonal
 from theorylens.results import Statistical, Unknown
 
 
@@ -121,3 +122,54 @@ def test_the_interval_covers_the_trace_as_often_as_it_says(draws, unchecked_shap
 def test_one_eigenvalue_that_carries_the_trace_is_covered_too_rarely_as_documented(draws, low, high, unchecked_shapes):
     vector = normal(200, 1)
     assert low <= coverage(vector @ vector.T, draws) <= high
+
+
+def symmetric(size=12, seed=5):
+    factor = torch.randn(size, size, generator=seeded(seed), dtype=torch.float64)
+    return factor + factor.T
+
+
+def test_the_frobenius_norm_is_estimated_with_its_interval():
+    matrix = symmetric()
+    truth = float(matrix.norm())
+    found = frobenius(DenseOperator(matrix), 400, generator=seeded(1))
+    assert found.value == pytest.approx(truth, rel=0.05)
+    assert found.lower <= truth <= found.upper
+    assert found.uncertainty.method.id == "numerics.frobenius"
+    assert frobenius(DenseOperator(3 * matrix), 400, generator=seeded(1)).value == pytest.approx(3 * found.value)
+    # the mean of |Az|² over all signs z is the sum of the squared entries
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 12)
+    assert float((signs @ matrix).square().sum(1).mean()) == pytest.approx(truth**2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draws", [4, 16])
+def test_the_interval_of_the_frobenius_norm_covers_as_often_as_it_says(draws):
+    operator = DenseOperator(symmetric(60))
+    truth, generator = float(symmetric(60).norm()), seeded(9)
+    runs = (frobenius(operator, draws, generator=generator) for _ in range(2000))
+    hits = sum(r.lower <= truth <= r.upper for r in runs)
+    assert hits / 2000 >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_products_of_one_length_say_nothing_about_the_spread():
+    found = frobenius(DenseOperator(torch.eye(5)), 4, generator=seeded())
+    assert found.value == pytest.approx(5**0.5)
+    assert isinstance(found.uncertainty, Unknown)
+    for draws, level, said in ((1, 0.95, "draws must be at least 2"), (4, 1.0, "level must lie strictly")):
+        with pytest.raises(ValueError, match=said):
+            frobenius(GOLDEN, draws, level=level, generator=seeded())
+
+
+def test_the_diagonal_is_estimated_with_standard_errors_that_cover():
+    matrix = symmetric(40)
+    found = hutchinson_diagonal(DenseOperator(matrix), 200, generator=seeded(2))
+    off = (matrix - matrix.diag().diag()).square().sum(1).sqrt()
+    assert torch.allclose(found.errors, off / 200**0.5, rtol=0.25)  # the variance is that of the row's other entries
+    gaps = (found.values - matrix.diag()) / found.errors
+    assert float(gaps.square().mean()) == pytest.approx(1, abs=0.5)
+    exact = hutchinson_diagonal(DenseOperator(matrix.diag().diag()), 2, generator=seeded(2))
+    assert torch.equal(exact.values, matrix.diag())
+    assert not exact.errors.any()
+    with pytest.raises(ValueError, match="draws must be at least 2"):
+        hutchinson_diagonal(GOLDEN, 1, generator=seeded())

@@ -20,6 +20,7 @@ from ._cubic_newton import CubicNewton, NewtonEvent, SaddleFreeNewton
 from ._cubic_step import CubicStep, cubic_step
 from ._curvature import Eigenvalues, Ends, both_ends, eigenvalues, hessian_eigenvalues
 from ._density import SpectralDensity, operator_density, spectral_density
+from ._diagonal import Diagonal, diagonal, frobenius_norm
 from ._directions import curvature_directions, random_direction
 from ._displaced import Displaced
 from ._escape_direction import EscapeDirection, StrictSaddle, downward_direction, escape_direction, strict_saddle
@@ -76,25 +77,26 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "GSAM", "PROBES", "SAM", "SHARPNESS_KINDS", "SWAG", "USAM", "AcceleratedMove", "AcceleratedPerturbedGD",
-    "Alignment", "BulkFit", "Connection", "CriticalPoint", "CubicNewton", "CubicStep", "CurvatureMove",
-    "CurvatureSummary", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun",
-    "FisherSAM", "GaussNewton", "Invariance", "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher",
-    "NegativeCurvature", "NewtonEvent", "NoisyGD", "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place",
-    "Rescaling", "SaddleFreeNewton", "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "Soup",
-    "SpectralDensity", "SpectrumSplit", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "UnitAxis",
-    "UnitGroup", "WorstCase", "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging",
-    "barrier", "both_ends", "bulk_fit", "classify", "connect", "critical_point", "cubic_step", "curvature_directions",
-    "curvature_summary", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
-    "fisher", "fisher_rao_norm", "flow_escape_time", "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive",
-    "goe_exponent", "greedy_soup", "hessian", "hessian_eigenvalues", "hessian_trace", "invariance",
-    "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path",
-    "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
-    "operator_density", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "pac_bayes_sharpness",
-    "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "piecewise_linear", "probe_averaged_checkpoints",
-    "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness", "probe_linear_path",
-    "probe_spectral_density", "probe_trace", "random_direction", "relative_flatness", "rescaled", "rescaling_table",
-    "second_order_test", "sharpness", "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density",
-    "spectrum_split", "stability_limit", "step_rule", "strict_saddle", "tolerated_radius", "trace", "trace_split",
-    "uniform_soup", "unit_groups", "update_statistics", "worst_case_sharpness",
+    "ASAM", "AcceleratedMove", "AcceleratedPerturbedGD", "Alignment", "BulkFit", "Connection", "CriticalPoint",
+    "CubicNewton", "CubicStep", "CurvatureMove", "CurvatureSummary", "Diagonal", "Displaced", "Eigenvalues",
+    "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun", "FisherSAM", "GSAM", "GaussNewton", "Invariance",
+    "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent", "NoisyGD",
+    "PROBES", "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SAM", "SHARPNESS_KINDS",
+    "SWAG", "SaddleFreeNewton", "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "Soup",
+    "SpectralDensity", "SpectrumSplit", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "USAM",
+    "UnitAxis", "UnitGroup", "WorstCase", "adam_stability_limit", "align", "average_weights", "averaged_model",
+    "averaging", "barrier", "both_ends", "bulk_fit", "classify", "connect", "critical_point", "cubic_step",
+    "curvature_directions", "curvature_summary", "diagonal", "downward_direction", "eigenvalues", "escape_direction",
+    "escape_time", "expected_sharpness", "fisher", "fisher_rao_norm", "flow_escape_time", "frobenius_norm",
+    "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "greedy_soup", "hessian",
+    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
+    "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time",
+    "noise_along", "noisy_gd_escape_steps", "octopus", "operator_density", "p_spin_complexity", "p_spin_index_share",
+    "p_spin_threshold", "pac_bayes_sharpness", "perturbed_gd_escape_steps", "perturbed_gd_thresholds",
+    "piecewise_linear", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
+    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
+    "relative_flatness", "rescaled", "rescaling_table", "second_order_test", "sharpness", "slice_1d", "slice_2d",
+    "small_noise_exit_time", "spectral_density", "spectrum_split", "stability_limit", "step_rule", "strict_saddle",
+    "tolerated_radius", "trace", "trace_split", "uniform_soup", "unit_groups", "update_statistics",
+    "worst_case_sharpness",
 ]  # fmt: skip

@@ -100,9 +100,8 @@ def factors(goal: Objective, task: Task, outputs: Tensor, targets: Any) -> list[
     Directions that rounding alone makes are left out: softmax with C classes has C - 1.
     """
     if family_of(task) == "softmax" and outputs.ndim == 2:
-        hessians, rounding = _softmax_hessians(goal, task, outputs, targets), torch.finfo(torch.float64).eps
-    else:
-        hessians, rounding = _output_hessians(goal, task, outputs, targets), torch.finfo(outputs.dtype).eps
+        return _softmax_factors(goal, task, outputs, targets)
+    hessians, rounding = _output_hessians(goal, task, outputs, targets), torch.finfo(outputs.dtype).eps
     values, axes = torch.linalg.eigh((hessians + hessians.mT) / 2)
     largest = values.abs().amax(1, keepdim=True)
     # A loss of size 1 for an example rounds by eps, and so do its second derivatives; they may be far below 1.
@@ -116,11 +115,22 @@ def factors(goal: Objective, task: Task, outputs: Tensor, targets: Any) -> list[
     return [(axes[:, :, j] * scales[:, j, None]).reshape(outputs.shape).to(outputs.dtype) for j in kept]
 
 
-def _softmax_hessians(goal: Objective, task: Task, outputs: Tensor, targets: Any) -> Tensor:
-    """In float64 and in closed form: of a sure prediction, float32 derivatives would leave rounding only."""
+def _softmax_factors(goal: Objective, task: Task, outputs: Tensor, targets: Any) -> list[Tensor]:
+    """Cholesky factor of diag(p) - pp' in closed form (Tanabe and Sagae 1992, J. R. Stat. Soc. B 54:211), in float64.
+
+    Of a sure prediction, float32 second derivatives would leave rounding only; the factor has no differences at all.
+    """
     p = outputs.double().softmax(1)
-    weights = task.losses(outputs, targets)[1].double() / goal.denominator
-    return weights[:, None, None] * (torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
+    share = (task.losses(outputs, targets)[1].double() / goal.denominator).sqrt()
+    tails = p.flip(1).cumsum(1).flip(1)  # p_j + p_j+1 + ...
+    columns = []
+    for j in range(p.shape[1] - 1):
+        both = (tails[:, j] * tails[:, j + 1]).clamp(min=torch.finfo(torch.float64).tiny)
+        column = torch.zeros_like(p)
+        column[:, j] = (p[:, j] / both).sqrt() * tails[:, j + 1]
+        column[:, j + 1 :] = -p[:, j + 1 :] * (p[:, j] / both).sqrt()[:, None]
+        columns.append((column * share[:, None]).to(outputs.dtype))
+    return columns
 
 
 def _output_hessians(goal: Objective, task: Task, outputs: Tensor, targets: Any) -> Tensor:

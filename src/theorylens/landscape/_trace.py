@@ -109,14 +109,19 @@ def _parts(goal: Objective, draws: int, generator: torch.Generator) -> TraceSpli
     task = task_of(goal)
     if task is None:
         return None
-    with torch.no_grad():
-        outputs, _ = task.forward(goal.model, part(next(iter(goal.on_device())), 0, 1))
-    if not fits(outputs):
+    if not row_outputs(goal, task):
         return None
     try:
         return split(goal, task, draws=draws, generator=generator)
     except RefusedError:  # a loss that is not convex in the outputs
         return None
+
+
+def row_outputs(goal: Objective, task: Task) -> bool:
+    """Whether each example has one row of outputs, few enough for a backward pass each."""
+    with torch.no_grad():
+        outputs, _ = task.forward(goal.model, part(next(iter(goal.on_device())), 0, 1))
+    return fits(outputs)
 
 
 def fits(outputs: Any) -> bool:

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from .concentration import bennett, bernstein, chernoff_kl, dkw, empirical_bernstein, hoeffding
     from .counting import Tally, count, tally
     from .differences import azuma, azuma_deviation, bounded_differences, efron_stein, mcdiarmid, mcdiarmid_deviation
+    from .example_squares import ExampleSquares
     from .graph import graph_bytes
     from .lanczos import Ritz, eigenvalues
     from .memory import Batch, fitting, part, rows, to_device
     from .neighbours import Neighbours, UniqueRows, nearest, nearest_in, unique_rows
     from .objective import LossSum, Objective
-    from .operator import Counted, DenseOperator, Operator
+    from .operator import Counted, DenseOperator, Operator, as_linear_operator
+    from .piecewise import bent
     from .products import Hessian, KeptProducts, flatten
     from .quadrature import Quadrature, lanczos_quadrature
     from .random_matrix import (
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     )
     from .relative_entropy import kl, kl_inverse
     from .second import NoSecondDerivativeError, missing_operator, second_derivatives
-    from .trace import hutchinson, hutchpp
+    from .trace import frobenius, hutchinson, hutchinson_diagonal, hutchpp
 
 _HOMES = {
     "binomial": ("clopper_pearson", "clopper_pearson_interval"),
@@ -49,12 +51,14 @@ _HOMES = {
         "mcdiarmid",
         "mcdiarmid_deviation",
     ),
+    "example_squares": ("ExampleSquares",),
     "graph": ("graph_bytes",),
     "lanczos": ("Ritz", "eigenvalues"),
     "memory": ("Batch", "fitting", "part", "rows", "to_device"),
     "neighbours": ("Neighbours", "UniqueRows", "nearest", "nearest_in", "unique_rows"),
     "objective": ("LossSum", "Objective"),
-    "operator": ("Counted", "DenseOperator", "Operator"),
+    "operator": ("Counted", "DenseOperator", "Operator", "as_linear_operator"),
+    "piecewise": ("bent",),
     "products": ("Hessian", "KeptProducts", "flatten"),
     "quadrature": ("Quadrature", "lanczos_quadrature"),
     "random_matrix": (
@@ -67,20 +71,20 @@ _HOMES = {
     ),
     "relative_entropy": ("kl", "kl_inverse"),
     "second": ("NoSecondDerivativeError", "missing_operator", "second_derivatives"),
-    "trace": ("hutchinson", "hutchpp"),
+    "trace": ("frobenius", "hutchinson", "hutchinson_diagonal", "hutchpp"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Batch", "BulkFit", "Counted", "DenseOperator", "Hessian", "KeptProducts", "LossSum", "Neighbours",
-    "NoSecondDerivativeError", "Objective", "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows", "azuma",
-    "azuma_deviation", "bennett", "bernstein", "bounded_differences", "chernoff_kl", "clopper_pearson",
-    "clopper_pearson_interval", "count", "dkw", "efron_stein", "eigenvalues", "empirical_bernstein",
-    "fit_marchenko_pastur", "fitting", "flatten", "goe_all_positive", "goe_exponent", "graph_bytes", "hoeffding",
-    "hutchinson", "hutchpp", "kl", "kl_inverse", "lanczos_quadrature", "marchenko_pastur_cdf",
-    "marchenko_pastur_density", "marchenko_pastur_edges", "mcdiarmid", "mcdiarmid_deviation", "missing_operator",
-    "nearest", "nearest_in", "part", "rows", "second_derivatives", "semicircle_share", "tally", "to_device",
-    "unique_rows",
+    "Batch", "BulkFit", "Counted", "DenseOperator", "ExampleSquares", "Hessian", "KeptProducts", "LossSum",
+    "Neighbours", "NoSecondDerivativeError", "Objective", "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows",
+    "as_linear_operator", "azuma", "azuma_deviation", "bennett", "bent", "bernstein", "bounded_differences",
+    "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw", "efron_stein", "eigenvalues",
+    "empirical_bernstein", "fit_marchenko_pastur", "fitting", "flatten", "frobenius", "goe_all_positive",
+    "goe_exponent", "graph_bytes", "hoeffding", "hutchinson", "hutchinson_diagonal", "hutchpp", "kl", "kl_inverse",
+    "lanczos_quadrature", "marchenko_pastur_cdf", "marchenko_pastur_density", "marchenko_pastur_edges", "mcdiarmid",
+    "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part", "rows", "second_derivatives",
+    "semicircle_share", "tally", "to_device", "unique_rows",
 ]  # fmt: skip
 
 

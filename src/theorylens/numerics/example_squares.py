@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .counting import count
-from .layer_calls import Call, HiddenLayerError, Plan, plan, recorded
+from .layer_calls import Call, Plan, plan, recorded
 from .layers import gradient, is_product, patches, returns
 from .memory import Batch, part, rows
 
@@ -50,7 +50,13 @@ class ExampleSquares:
         }
 
     def add(self, batch: Batch, directions: Callable[[Tensor], Sequence[Tensor]]) -> None:
-        """Add a batch; ``directions(outputs)`` gives tensors of the shape of the outputs, one direction per example."""
+        """Add a batch; ``directions(outputs)`` gives tensors of the shape of the outputs, one direction per example.
+
+        Raises
+        ------
+        HiddenLayerError
+            A layer whose input is overwritten after its call, or hidden by reentrant checkpointing.
+        """
         with torch.enable_grad():
             outputs, calls, made = self._run(batch)
             if not outputs.requires_grad:
@@ -71,15 +77,11 @@ class ExampleSquares:
     def _run(self, batch: Batch) -> tuple[Tensor, list[Call], Plan]:
         with recorded(self._model) as calls:
             outputs = self._forward(self._model, batch)
-        rest = Plan({}, dict(self._parameters), ())
         if self._by_layers is False:
-            return outputs, calls, rest
-        try:
-            made = plan(calls, outputs, self._parameters, rows(batch))
-            for i in {i for found in made.uses.values() for i, _ in found}:
-                calls[i].unchanged_input  # noqa: B018 - refuses an input that was overwritten
-        except HiddenLayerError:
-            return outputs, calls, rest
+            return outputs, calls, Plan({}, dict(self._parameters), ())
+        made = plan(calls, outputs, self._parameters, rows(batch))
+        for i in {i for found in made.uses.values() for i, _ in found}:
+            calls[i].unchanged_input  # noqa: B018 - refuses an input that was overwritten
         return outputs, calls, made
 
     def _agrees(self, batch: Batch, outputs: Tensor, calls: list[Call], made: Plan) -> bool:

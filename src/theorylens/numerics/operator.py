@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 
 @runtime_checkable
@@ -125,3 +128,27 @@ def _symmetric(matrix: Tensor) -> None:
             f"an operator needs a symmetric matrix, got entries that differ by {gap:.3g} across the diagonal "
             f"(largest entry {scale:.3g}); pass (A + A.T) / 2 if that is what you mean"
         )
+
+
+def as_linear_operator(operator: Operator) -> LinearOperator:
+    """The operator for SciPy: what ``scipy.sparse.linalg.eigsh``, ``cg`` and their relatives take.
+
+    Vectors are converted to the operator's dtype and device and come back as float64 if it is float64, else float32; a
+    matrix is multiplied column by column.
+
+    >>> from scipy.sparse.linalg import eigsh
+    >>> spectrum = DenseOperator(torch.arange(1.0, 9.0, dtype=torch.float64).diag())
+    >>> [round(float(v), 6) for v in eigsh(as_linear_operator(spectrum), k=2, which="LA")[0]]
+    [7.0, 8.0]
+    """
+    import numpy as np
+    from scipy.sparse.linalg import LinearOperator
+
+    dtype = np.float64 if operator.dtype == torch.float64 else np.float32
+
+    def product(vector: Any) -> Any:
+        given = torch.as_tensor(np.array(vector, dtype=dtype).reshape(-1))
+        found = operator.matvec(given.to(operator.device, operator.dtype)).detach().cpu()
+        return found.to(torch.float64 if dtype is np.float64 else torch.float32).numpy()
+
+    return LinearOperator((operator.size, operator.size), matvec=product, rmatvec=product, dtype=dtype)

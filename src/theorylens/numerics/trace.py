@@ -9,6 +9,7 @@ Breaks   when a few eigenvalues carry the trace and draws are few: see `hutchins
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -125,3 +126,68 @@ def hutchpp(operator: Operator, products: int, *, level: float = 0.95, generator
     method = Message("numerics.hutchpp", text, draws=draws, rank=rank)
     limits = Statistical(lower=value - half, upper=value + half, level=level, method=method)
     return Estimate(value=value, uncertainty=limits)
+
+
+def frobenius(operator: Operator, draws: int, *, level: float = 0.95, generator: torch.Generator) -> Estimate:
+    """Frobenius norm of ``operator``, the root of the sum of its squared eigenvalues, from ``draws`` products.
+
+    |Az|² over random signs z has the squared norm as its mean; the interval is Student's t over the draws, its ends
+    taken to the root, 0 where the lower one is negative. At least 2 draws.
+
+    Source: Avron and Toledo (2011), J. ACM 58:8 (Hutchinson's estimator on A'A).
+
+    >>> from theorylens.numerics.operator import DenseOperator
+    >>> matrix = torch.tensor([[3.0, 4.0], [4.0, -3.0]], dtype=torch.float64)  # every product has the same length
+    >>> round(frobenius(DenseOperator(matrix), 8, generator=torch.Generator().manual_seed(0)).value ** 2, 9)
+    50.0
+    """
+    if draws < 2:
+        raise ValueError(f"draws must be at least 2 to give an interval, got {draws}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
+    counted = Counted(operator)
+    products = (counted.matvec(random_signs(counted, generator)).detach() for _ in range(draws))
+    values = np.array([float(each.double().square().sum()) for each in products])
+    mean, spread = math.fsum(values) / draws, float(values.std(ddof=1))
+    if spread <= draws * torch.finfo(operator.dtype).eps * mean:
+        text = "all {draws} products with random signs had the same length, so their spread says nothing"
+        why = Message("numerics.frobenius.constant", text, draws=draws)
+        return Estimate(value=math.sqrt(mean), uncertainty=Unknown(why=why))
+    half = float(stats.t.ppf((1 + level) / 2, draws - 1)) * spread / math.sqrt(draws)
+    text = "Student's t over the squared lengths of {draws} products with random signs, to the root"
+    limits = Statistical(
+        lower=math.sqrt(max(mean - half, 0.0)), upper=math.sqrt(mean + half), level=level,
+        method=Message("numerics.frobenius", text, draws=draws),
+    )  # fmt: skip
+    return Estimate(value=math.sqrt(mean), uncertainty=limits)
+
+
+class Diagonal(NamedTuple):
+    """Estimated diagonal entries and the standard error of each, float64."""
+
+    values: Float[Tensor, "p"]
+    errors: Float[Tensor, "p"]
+
+
+def hutchinson_diagonal(operator: Operator, draws: int, *, generator: torch.Generator) -> Diagonal:
+    """Diagonal of ``operator``: the mean of z * Az over vectors z of independent random signs.
+
+    The variance of entry i in one draw is the sum of the squares of the other entries of row i.
+
+    Source: Bekas, Kokiopoulou, Saad (2007), An estimator for the diagonal of a matrix, Appl. Numer. Math. 57:1214.
+
+    >>> from theorylens.numerics.operator import DenseOperator
+    >>> hutchinson_diagonal(DenseOperator(torch.eye(3)), 4, generator=torch.Generator().manual_seed(0)).values
+    tensor([1., 1., 1.], dtype=torch.float64)
+    """
+    if draws < 2:
+        raise ValueError(f"draws must be at least 2 to give standard errors, got {draws}")
+    counted = Counted(operator)
+    mean = torch.zeros(operator.size, dtype=torch.float64, device=operator.device)
+    squares = torch.zeros_like(mean)
+    for i in range(draws):  # Welford's update: the spread is not a difference of large sums
+        z = random_signs(counted, generator)
+        step = (z * counted.matvec(z).detach()).double() - mean
+        mean += step / (i + 1)
+        squares += step.square() * (i / (i + 1))
+    return Diagonal(mean, (squares / (draws - 1) / draws).sqrt())
