@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, SupportsFloat
 
 
 def probability(name: str, value: float) -> float:
@@ -22,11 +22,16 @@ def share(name: str, value: float) -> float:
 
 def whole(name: str, value: Any, least: int = 1) -> int:
     """``value`` as an int when it is a whole number of at least ``least``."""
-    if isinstance(value, bool) or (not isinstance(value, int) and (not math.isfinite(value) or value != int(value))):
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or not is_whole(value):
         raise ValueError(f"{name} must be a whole number, got {value}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a number is whole and finite; large Python integers are."""
+    return isinstance(value, int) or bool(math.isfinite(value) and value == int(value))
 
 
 def positive(name: str, value: float) -> float:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._asked import is_whole
+
 Floats = NDArray[np.float64]
 RATIO = 1.0  # b: how many times n the tail's rank must be; the theorem has some constant above 1
 
@@ -74,7 +76,7 @@ def benign_overfitting(eigenvalues: Any, n: int, *, ratio: float = RATIO) -> Ben
     BenignOverfitting(index=5, tail_rank=1000.0, tail_spread=1000.0, variance=0.15000000000000002)
     """
     levels = _sorted(eigenvalues)
-    if n != int(n) or n < 1:
+    if not is_whole(n) or n < 1:
         raise ValueError(f"n must be a whole number, at least 1, got {n}")
     if not ratio > 0:
         raise ValueError(f"the ratio must be positive, got {ratio}")

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from theorylens.numerics.binomial import clopper_pearson
 
+from ._asked import is_whole
+
 Floats = NDArray[np.float64]
 BINS = 15
 DRAWS = 999
@@ -181,8 +183,8 @@ def _checked(confidence: Any, correct: Any) -> tuple[Floats, Floats]:
 
 def _binned(c: Floats, bins: int) -> NDArray[np.int64]:
     """Bin number of each row by rank; ties share the bin of their first."""
-    if bins < 1:
-        raise ValueError(f"at least one bin is needed, got {bins}")
+    if not is_whole(bins) or bins < 1:
+        raise ValueError(f"at least one bin is needed and a whole number of them, got {bins}")
     _, value, count = np.unique(c, return_inverse=True, return_counts=True)
     starts = np.cumsum(count) - count  # rows with a smaller confidence
     number: NDArray[np.int64] = np.unique((starts * bins // len(c))[value], return_inverse=True)[1].astype(np.int64)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ._asked import is_whole
+
 Array = NDArray[np.float64]
 
 
@@ -97,8 +99,9 @@ def spectral_covering(
     if len(rho) != len(spectral):
         raise ValueError(f"need one Lipschitz constant per matrix, got {len(rho)} for {len(spectral)}")
     _check_ball(inputs, scale, width)
-    if not (min(spectral) > 0 and min(distances) >= 0 and min(rho) >= 0):
-        raise ValueError("spectral norms must be positive, distances and Lipschitz constants at least 0")
+    finite = all(math.isfinite(each) for each in (*spectral, *distances, *rho))
+    if not (finite and min(spectral) > 0 and min(distances) >= 0 and min(rho) >= 0):
+        raise ValueError("spectral norms must be positive, distances and Lipschitz constants at least 0, all finite")
     product = math.prod(s * r for s, r in zip(spectral, rho, strict=True))
     ratio: float = sum((b / s) ** (2 / 3) for b, s in zip(distances, spectral, strict=True)) ** 3
     return float(math.log(2 * width * width) * (inputs * product / scale) ** 2 * ratio)
@@ -180,7 +183,7 @@ def covering_bound(scale: float, log_covering: float, n: int) -> float:
         raise ValueError(f"the scale must be finite and at least 0, got {scale}")
     if not log_covering >= 0:
         raise ValueError(f"a covering number is at least 1, its logarithm at least 0, got {log_covering}")
-    if n != int(n) or n < 1:
+    if not is_whole(n) or n < 1:
         raise ValueError(f"n must be a whole number, at least 1, got {n}")
     return min(1.0, (scale + math.sqrt(2 * log_covering / n)) * (1 + 2.0**-49))
 
@@ -195,5 +198,5 @@ def _check_ball(radius: float, scale: float, dimension: int) -> None:
         raise ValueError(f"a radius or norm must be finite and at least 0, got {radius}")
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"the scale must be positive and finite, got {scale}")
-    if dimension != int(dimension) or dimension < 1:
+    if not is_whole(dimension) or dimension < 1:
         raise ValueError(f"the dimension must be a whole number, at least 1, got {dimension}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import integrate
 
+from ._asked import is_whole
 from ._covering import EmpiricalCover
 
 HALVINGS = 200
@@ -62,7 +63,7 @@ def dudley(
     >>> dudley(lambda e: 10 * log(1 + 2 / e), 100_000, 1.0).bound < 0.17
     True
     """
-    if n != int(n) or n < 1:
+    if not is_whole(n) or n < 1:
         raise ValueError(f"n must be a whole number, at least 1, got {n}")
     if not (math.isfinite(largest) and largest >= 0):
         raise ValueError(f"the largest norm must be finite and at least 0, got {largest}")

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from ._asked import is_whole
+
 Array = NDArray[np.float64]
 MOST = 12  # points whose sign patterns are all tried: 2,048 programmes, about a second
 ROUNDING = 1e-9  # relative: a norm that exceeds the allowed one by this much counts as equal
@@ -62,7 +64,7 @@ def fat_shattering(radius: float, norm: float, margin: float, *, dimension: int 
     for name, value in (("radius", radius), ("norm", norm)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"the {name} must be finite and at least 0, got {value}")
-    if dimension is not None and (dimension != int(dimension) or dimension < 1):
+    if dimension is not None and (not is_whole(dimension) or dimension < 1):
         raise ValueError(f"the dimension must be a whole number, at least 1, got {dimension}")
     most = math.floor((norm * radius / margin) ** 2 * (1 + 1e-12))
     return most if dimension is None else min(most, int(dimension))

@@ -32,6 +32,7 @@ from theorylens.results import (
     Wall,
 )
 
+from ._asked import probability, share, whole
 from ._evidence import Evidence, drawn, error_controls, evidence, hashes, ledger, upward
 from ._holdout import Sample
 from ._test_error import DELTA
@@ -68,8 +69,7 @@ def occam_bound(empirical: float, nats: float, n: int, delta: float) -> float:
         raise ValueError(f"the measured error must lie in [0, 1], got {empirical}")
     if not nats >= 0:
         raise ValueError(f"a description length must be at least 0 nats, got {nats}; is it -ln P instead of ln P?")
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    n = whole("n", n)
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
     return kl_inverse(empirical, math.nextafter((nats + math.log(1 / delta)) / n * (1 + 1e-15), math.inf))
@@ -83,6 +83,8 @@ def weight_bits(model: nn.Module) -> int:
 
 def affordable_bits(empirical: float, trivial: float, n: int, delta: float) -> float:
     """Longest description, in bits, whose `occam_bound` lies below ``trivial``; negative when there is none."""
+    empirical, trivial = share("empirical", empirical), share("trivial", trivial)
+    n, delta = whole("n", n), probability("delta", delta)
     if empirical >= trivial:
         return -math.inf
     return (n * kl(empirical, trivial) - math.log(1 / delta)) / math.log(2)

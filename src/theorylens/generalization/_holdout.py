@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from theorylens.numerics.binomial import clopper_pearson
 from theorylens.numerics.relative_entropy import kl_inverse
 
+from ._asked import is_whole
+
 Method = Literal["binomial", "kl"]
 Side = Literal["upper", "lower"]
 
@@ -155,7 +157,7 @@ def holdout_bound(
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
-    if comparisons < 1:
+    if not is_whole(comparisons) or comparisons < 1:
         raise ValueError(f"comparisons counts this model too, so it is at least 1, got {comparisons}")
     low, high = error_range
     found = samples(errors, units=units, copies=copies, binary=binary, error_range=error_range)

@@ -43,18 +43,18 @@ def holdout_size(
     (59, 291, 600)
     """
     width, delta = probability("width", width), probability("delta", delta)
+    rate = None if error is None else share("error", error)
     if theorem == "hoeffding":
         n = max(1, math.ceil(math.log(1 / delta) / (2 * width**2)))
         return n if hoeffding(n, delta) <= width else n + 1
     if theorem != "clopper-pearson":
         raise ValueError(f"theorem must be 'clopper-pearson' or 'hoeffding', got {theorem!r}")
-    if error is None:
+    if rate is None:
 
         def narrow(n: int) -> bool:
             return _widest(n, delta) <= width
 
         return _from_then_on(narrow, lambda n: np.array([narrow(int(each)) for each in n[-8:]]))
-    rate = share("error", error)
 
     def wide(n: Any, extra: int) -> Any:
         errors = np.minimum(np.ceil(np.asarray(n) * rate - 1e-9) + extra, n)

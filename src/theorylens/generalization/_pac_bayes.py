@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from theorylens.numerics.relative_entropy import kl_inverse
 
+from ._asked import is_whole
+
 Form = Literal["exact", "maurer"]
 Floats = NDArray[np.float64]
 _CHUNK = 1 << 20
@@ -101,7 +103,7 @@ def xi(n: int) -> float:
     >>> round(xi(20), 12)
     6.293584586001
     """
-    if n != int(n) or n < 1:
+    if not is_whole(n) or n < 1:
         raise ValueError(f"n must be a whole number, at least 1, got {n}")
     n = int(n)
     whole = float(_stirling_rest(np.array([float(n)]))[0])

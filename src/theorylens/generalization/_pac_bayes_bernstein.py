@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ._asked import is_whole
+
 GRID = 1.15  # ratio of neighbouring grid values; near it the bound is least, and it hardly depends on it
 
 
@@ -53,7 +55,7 @@ def pac_bayes_empirical_bernstein(
     """
     if not 0 <= empirical <= 1:
         raise ValueError(f"the empirical risk must lie in [0, 1], got {empirical}; rescale a loss with another range")
-    if n != int(n) or n < 2:
+    if not is_whole(n) or n < 2:
         raise ValueError(f"n must be a whole number, at least 2 to measure a variance, got {n}")
     if not 0 <= variance <= n / (4 * (n - 1)) * (1 + 1e-12):
         raise ValueError(f"the variance of {n} losses in [0, 1] lies between 0 and n/(4(n-1)), got {variance}")

@@ -17,6 +17,8 @@ from scipy.stats import binom
 from theorylens.numerics.binomial import clopper_pearson
 from theorylens.results import Estimate, Message, Statistical
 
+from ._asked import is_whole
+
 METHOD = Message("method.paired", "exact intervals of the two kinds of disagreement")
 
 
@@ -86,7 +88,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
     >>> mcnemar(0, 5), mcnemar(3, 3), mcnemar(0, 0)
     (0.0625, 1.0, 1.0)
     """
-    if first_only < 0 or second_only < 0:
-        raise ValueError(f"counts must be at least 0, got {first_only} and {second_only}")
+    if not all(is_whole(count) and count >= 0 for count in (first_only, second_only)):
+        raise ValueError(f"counts must be at least 0 and whole, got {first_only} and {second_only}")
     n = first_only + second_only
     return min(1.0, 2 * float(binom.cdf(min(first_only, second_only), n, 0.5)))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+from ._asked import is_whole
+
 
 def uniform_convergence(
     complexity: float, n: int, delta: float, *, sides: int = 1, empirical: bool = False
@@ -61,14 +63,16 @@ def uniform_convergence_necessary(complexity: float, n: int, largest_mean: float
     >>> round(uniform_convergence_necessary(0.4, 400, 1.0), 3)
     0.175
     """
-    if not (complexity >= 0 and largest_mean >= 0):
-        raise ValueError(f"complexity and largest mean must be at least 0, got {complexity} and {largest_mean}")
+    if not (0 <= complexity < math.inf and 0 <= largest_mean < math.inf):
+        raise ValueError(
+            f"complexity and largest mean must be finite and at least 0, got {complexity} and {largest_mean}"
+        )
     _check(n, 0.5)
     return max(0.0, complexity / 2 - largest_mean / (2 * math.sqrt(n)))
 
 
 def _check(n: int, delta: float) -> None:
-    if n != int(n) or n < 1:
+    if not is_whole(n) or n < 1:
         raise ValueError(f"n must be a whole number, at least 1, got {n}")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")

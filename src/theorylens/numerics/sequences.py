@@ -78,15 +78,27 @@ def mixture_radius(t: Any, delta: float, *, tuned: float = 500.0) -> Array:
     From a normal mixture over the exponent of the martingale of terms in [0, 1]; r is chosen so that the boundary is
     tightest near ``tuned`` terms.
     """
-    t_ = np.asarray(t, dtype=np.float64)
+    t_ = _times(t, delta)
+    if not 0 < tuned < math.inf:
+        raise ValueError(f"tuned must be a finite number of terms above 0, got {tuned}")
     r = tuned / (2 * math.log(1 / delta) + math.log(2 * math.log(1 / delta) + 1) + 1)
     return np.asarray(np.sqrt((t_ + r) * np.log((t_ + r) / (r * delta * delta))) / (2 * t_) * (1 + 2.0**-49))
 
 
 def stitched_radius(t: Any, delta: float) -> Array:
     """0.85 sqrt((ln ln(2t) + 0.72 ln(10.4 / delta)) / t), two-sided: as narrow as the iterated logarithm allows."""
-    t_ = np.asarray(t, dtype=np.float64)
+    t_ = _times(t, delta)
     return np.asarray(0.85 * np.sqrt((np.log(np.log(2 * t_)) + 0.72 * math.log(10.4 / delta)) / t_) * (1 + 2.0**-49))
+
+
+def _times(t: Any, delta: float) -> Array:
+    """Numbers of terms as an array, when they are whole and ``delta`` is a probability."""
+    t_ = np.asarray(t, dtype=np.float64)
+    if not (np.isfinite(t_) & (t_ == np.floor(t_)) & (t_ >= 1)).all():
+        raise ValueError(f"t must hold whole numbers, at least 1, got {t}")
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
+    return t_
 
 
 def _betting(x: Array, delta: float) -> tuple[Array, Array]:
