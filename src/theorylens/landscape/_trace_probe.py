@@ -106,13 +106,14 @@ def _beside(found: Estimate, others: dict[str, Estimate]) -> Message:
 
 def _cost(subject: Subject, rung: int | None) -> Work:
     rows = min(ROWS, len(subject.split("train")))
-    size = sum(p.numel() for p in subject.net.parameters() if p.requires_grad)
+    varied = [p for p in subject.net.parameters() if p.requires_grad]
+    size = sum(p.numel() for p in varied)
     runs = 3 if subject.shuffled is not None else 2
     if size <= FEW:
         return Work(forwards=rows, gradients=rows, hvps=rows * size) * runs
     outputs, linear = subject.once("landscape.trace.route", lambda: _route(subject))
     passes, draws = 2 + (outputs or 0), 0 if linear else (rung or 0) * (1 if outputs is None else 2)
-    compared = min(rows, COMPARED) * 2 * DRAWS if linear else 0
+    compared = min(rows, COMPARED) * 2 * min(DRAWS, len(varied)) if linear else 0
     return Work(forwards=2 * rows, gradients=rows * passes, hvps=rows * draws + compared) * runs
 
 
