@@ -133,6 +133,7 @@ if TYPE_CHECKING:
     from ._parameters_probe import probe_effective_parameters
     from ._posterior_training import PosteriorTraining
     from ._power_law import PowerLaw, power_law
+    from ._private_prior import pac_bayes_private, privacy_price
     from ._progressive import Progressive, ProgressiveRun, best_scale, certify_progressive, progressive_bound
     from ._rademacher import Searched, gaussian_complexity, rademacher, rademacher_bound
     from ._random_features import random_features_risk
@@ -436,6 +437,10 @@ _HOMES = {
         "pair_information",
         "xu_raginsky",
     ),
+    "._private_prior": (
+        "pac_bayes_private",
+        "privacy_price",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -485,22 +490,23 @@ __all__ = [
     "neighbours_leave_one_out", "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins",
     "occam_bound", "one_bound", "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni",
     "pac_bayes_disintegrated", "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda",
-    "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_bayes_recursive", "pac_certificate", "pac_learning_curve",
-    "pair_information", "paired_comparison", "perceptron", "piecewise_linear_growth", "plurality", "power_law",
-    "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal",
-    "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error",
-    "probe_weight_bits", "probe_weight_spectrum", "probe_worst_group", "progressive_bound", "progressive_validation",
-    "rademacher", "rademacher_bound", "random_features_descent", "random_features_risk", "random_label_study",
-    "rank_correlation", "rank_statistics", "rank_study", "regularised_stability", "relative_vc_bound", "reliability",
-    "retrained_outputs", "ridge_leave_one_out", "ridge_risk", "ridge_stability", "ridgeless_risk", "risk_p_value",
-    "sample_complexity", "sample_descent", "sample_size_curve", "sample_size_lines", "sample_size_table",
-    "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters", "spectral_complexity",
-    "spectral_covering", "sphere_features_descent", "split_kl", "squared_calibration_error", "squared_path_norm",
-    "stability_bound", "stable_rank", "stitched_radius", "svm_stability", "tandem_bound", "tandem_losses",
-    "tandem_weights", "temperature", "tolerated_noise", "tolerated_perturbation", "uniform_convergence",
-    "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap", "vc_linear",
-    "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree", "vote_decomposition",
-    "weight_bits", "weight_matrices", "weight_spectrum", "weights_divergence", "xi", "xu_raginsky",
+    "pac_bayes_mcallester", "pac_bayes_private", "pac_bayes_quadratic", "pac_bayes_recursive", "pac_certificate",
+    "pac_learning_curve", "pair_information", "paired_comparison", "perceptron", "piecewise_linear_growth", "plurality",
+    "power_law", "privacy_price", "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl",
+    "probe_conformal", "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms", "probe_rivals",
+    "probe_test_error", "probe_weight_bits", "probe_weight_spectrum", "probe_worst_group", "progressive_bound",
+    "progressive_validation", "rademacher", "rademacher_bound", "random_features_descent", "random_features_risk",
+    "random_label_study", "rank_correlation", "rank_statistics", "rank_study", "regularised_stability",
+    "relative_vc_bound", "reliability", "retrained_outputs", "ridge_leave_one_out", "ridge_risk", "ridge_stability",
+    "ridgeless_risk", "risk_p_value", "sample_complexity", "sample_descent", "sample_size_curve", "sample_size_lines",
+    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters",
+    "spectral_complexity", "spectral_covering", "sphere_features_descent", "split_kl", "squared_calibration_error",
+    "squared_path_norm", "stability_bound", "stable_rank", "stitched_radius", "svm_stability", "tandem_bound",
+    "tandem_losses", "tandem_weights", "temperature", "tolerated_noise", "tolerated_perturbation",
+    "uniform_convergence", "uniform_convergence_necessary", "variance_bound", "vc_bound", "vc_dimension", "vc_gap",
+    "vc_linear", "vc_of_labellings", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree",
+    "vote_decomposition", "weight_bits", "weight_matrices", "weight_spectrum", "weights_divergence", "xi",
+    "xu_raginsky",
 ]  # fmt: skip
 
 
