@@ -22,7 +22,7 @@ def share(name: str, value: float) -> float:
 
 def whole(name: str, value: Any, least: int = 1) -> int:
     """``value`` as an int when it is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or not is_whole(value):
+    if isinstance(value, bool) or not is_whole(value):
         raise ValueError(f"{name} must be a whole number, got {value}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -30,8 +30,10 @@ def whole(name: str, value: Any, least: int = 1) -> int:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a number is whole and finite; large Python integers are."""
-    return isinstance(value, int) or bool(math.isfinite(value) and value == int(value))
+    """Whether ``value`` is a number, whole and finite; Python integers of any size are."""
+    if isinstance(value, int):
+        return True
+    return isinstance(value, SupportsFloat) and math.isfinite(value) and float(value).is_integer()
 
 
 def positive(name: str, value: float) -> float:
