@@ -96,6 +96,13 @@ GOOD_TEST = certified(0.02, 0.024, 20_000)
 ACCURATE = done("TL202", estimate(0.9, 0.88, 0.92), controls={"init": estimate(0.7, 0.68, 0.72)})
 LOCAL = done("TL508", reading=Message("TL508.local", "Yes."))
 DENSE = done("TL501", reading=Message("TL501.reading", "{layers}", layers=Message("TL501.dense", "No convolution.")))
+
+
+def worst(lower, verdict=Verdict.HOLDS, id="TL124.reading.singled_out"):
+    reading = Message(id, "{name} is worst, at least {lower:.2%}", name="8", lower=lower)
+    return done("TL124", estimate(0.3), verdict=verdict, reading=reading)
+
+
 FIRES = {
     "assume_neighbourhoods": [[LOCAL, DENSE]],
     "separate_test_rows": [
@@ -107,6 +114,7 @@ FIRES = {
     "no_smaller_network": [[done("TL103", verdict=Verdict.VACUOUS, bits=1e6, affordable_bits=3000.0)]],
     "find_the_shift": [[done("TL505", verdict=Verdict.FAILS)]],
     "train_every_class": [[done("TL503", estimate(3.0, 2.9, 3.1), verdict=Verdict.FAILS)]],
+    "worst_group_first": [[certified(0.02), worst(0.2)]],
     "pool_or_augment": [[done("TL501", estimate(0.1, 0.08, 0.12))]],
     "no_shifts": [[done("TL501", estimate(0.005, 0.001, 0.015))]],
     "train_the_features": [
@@ -117,6 +125,7 @@ FIRES = {
     "larger_steps": [[falling(-0.1, -0.12, -0.08), sharpness(3.0, 40.0, "below")]],
     "smaller_steps": [[falling(0.5, 0.1, 0.9), sharpness(60.0, 40.0, "above")]],
     "decay_the_rate": [[done("TL604", reading=Message("TL604.no_lr", "No."))]],
+    "lower_at_the_end": [[sharpness(39.0, 40.0, "at")]],
     "close_the_gap": [[gap(0.0, 0.1, 0.07, 0.13)]],
     "no_regularisation": [[gap(0.2, 0.21, -0.01, 0.03)]],
 }  # fmt: skip
@@ -148,6 +157,11 @@ SILENT = {
     ],
     "find_the_shift": [[done("TL505")], [done("TL505", verdict=Verdict.INCONCLUSIVE)]],
     "train_every_class": [[done("TL503", estimate(3.0, 2.9, 3.1))]],
+    "worst_group_first": [
+        [worst(0.2)],
+        [certified(0.15, 0.2), worst(0.2)],
+        [certified(0.02), worst(0.2, id="TL124.reading.open")],
+    ],
     "pool_or_augment": [[done("TL501", estimate(0.03, 0.01, 0.05))]],
     "no_shifts": [[done("TL501", estimate(0.03, 0.01, 0.05))]],
     "train_the_features": [[ACCURATE], [done("TL202", estimate(0.7, 0.6, 0.8))]],
@@ -164,6 +178,11 @@ SILENT = {
         [falling(-0.1, -0.12, -0.08), sharpness(60.0, 40.0, "above")],
     ],
     "decay_the_rate": [[done("TL604")], [done("TL604", reading=Message("TL604.no", "No."))]],
+    "lower_at_the_end": [
+        [sharpness(20.0, 40.0, "below")],
+        [sharpness(60.0, 40.0, "above")],
+        [sharpness(39.0, 40.0, "at"), done("TL604", reading=Message("TL604.no_lr", "No."))],
+    ],
     "smaller_steps": [[falling(), sharpness(60.0, 40.0, "above")], [falling(0.5, 0.1, 0.9)]],
     "close_the_gap": [
         [gap(0.0, 0.02, 0.01, 0.03)],
@@ -240,6 +259,15 @@ def test_effects_of_training_are_computed_from_their_evidence():
     (stop,) = [r for r in recommend([falling(0.1, -0.1, 0.3, turned=(40, 0.25))]) if r.id == "stop_earlier"]
     assert stop.change.values == {"step": 40}
     assert stop.effect.values["share"] == pytest.approx(0.2)
+
+
+def test_at_the_edge_the_rate_sets_the_sharpness():
+    (end,) = recommend([sharpness(39.0, 40.0, "at")])
+    assert end.supports[0].finding.values == {"sharpness": 39.0, "limit": 40.0}
+    assert end.effect.values == {"twice": 80.0}
+    assert not end.contradicts
+    (still,) = [r for r in recommend([sharpness(39.0, 40.0, "at"), falling()]) if r.id == "lower_at_the_end"]
+    assert [e.code for e in still.contradicts] == ["TL601"]  # the loss falls at this rate as it is
 
 
 def test_findings_against_are_told():

@@ -20,11 +20,11 @@ from theorylens.training import Keeping, Optimisation, fit
 WHY = Message("test.why", "for a test")
 
 
-def comparison(low, high, trouble=None):
+def comparison(low, high, trouble=None, steps=(2, 3, 4)):
     limits = Statistical(lower=low, upper=high, level=0.95, method=WHY)
     value = (low + high) / 2 if math.isfinite(low + high) else 0.0
     return average.Comparison(
-        last=1.0, average=1.0 + value, steps=(1, 2, 3),
+        last=1.0, average=1.0 + value, steps=steps,
         difference=Estimate(value=value, uncertainty=limits, trouble=trouble),
     )  # fmt: skip
 
@@ -33,7 +33,19 @@ def comparison(low, high, trouble=None):
     ("found", "verdict", "said", "reading"),
     [
         (comparison(-0.3, -0.1), Verdict.HOLDS, "has validation loss 0.8, the last one 1", "Yes, the average can"),
-        (comparison(0.1, 0.3), Verdict.FAILS, "is worse: validation loss 1.2 against 1", "No, these checkpoints"),
+        (
+            comparison(0.1, 0.3),
+            Verdict.FAILS,
+            "(steps 2 to 4) is worse: validation loss 1.2 against 1",
+            "No, these checkpoints",
+        ),
+        (
+            comparison(0.1, 0.3, steps=(17, 72)),
+            Verdict.INCONCLUSIVE,
+            "(steps 17 to 72) is worse",
+            "Not these: only the last",
+        ),
+        (comparison(-0.3, -0.1, steps=(17, 72)), Verdict.HOLDS, "(steps 17 to 72) has", "Yes, the average can"),
         (comparison(-0.1, 0.3), Verdict.INCONCLUSIVE, "not told apart", "Open: these rows cannot tell"),
         (comparison(-math.inf, math.inf), Verdict.INCONCLUSIVE, "not told apart", "too few rows"),
         (comparison(-0.3, -0.1, WHY), Verdict.INCONCLUSIVE, "no answer: for a test", "Yes"),

@@ -155,6 +155,25 @@ def test_random_changes_of_a_trained_network(digits):
     assert result.cost.forwards == pytest.approx(probe_expected_sharpness.cost(digits, 64).forwards, rel=0.1)
 
 
+def test_whether_a_rescaling_of_layers_moves_the_number_is_tried_where_it_can_be(digits):
+    (assumed,) = [
+        a for a in probe_expected_sharpness(digits, rung=16).assumptions if "rescaling" in a.statement.render()
+    ]
+    assert assumed.status is Status.UNCHECKED  # tanh
+    assert "no two consecutive layers" in assumed.evidence.render()
+    with core.global_randomness_kept(0):
+        net = nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10)).eval()
+    relu = Subject(model=net, loss="cross_entropy", train=digits.split("train").take(range(100)))
+    result = probe_expected_sharpness(relu, rung=16)
+    (assumed,) = [a for a in result.assumptions if "rescaling" in a.statement.render()]
+    assert assumed.status is Status.MET
+    assert "1 pairs of layers" in assumed.evidence.render()
+    assert "did not change this number when tried" in result.reading.render()
+    assert result.cost.forwards == pytest.approx(probe_expected_sharpness.cost(relu, 16).forwards, rel=0.1)
+    moved = sharp.Rescaled(before=0.5, after=1.5, pairs=2, same=False)
+    assert "moved it by a factor 3." in sharp.read(number(0.5), 0.5, {}, 0.1, moved).render()
+
+
 def test_a_network_without_a_matrix_still_has_a_slice():
     class Scale(nn.Module):
         def __init__(self):

@@ -14,13 +14,14 @@ from ._certifying import (
     separate_test_rows,
     state_an_error,
 )
-from ._data import find_the_shift, train_every_class
+from ._data import find_the_shift, train_every_class, worst_group_first
 from ._features import no_shifts, pool_or_augment, train_the_features
 from ._findings import Advice, Findings, Rule
 from ._training import (
     close_the_gap,
     decay_the_rate,
     larger_steps,
+    lower_at_the_end,
     no_regularisation,
     smaller_steps,
     stop_earlier,
@@ -28,9 +29,9 @@ from ._training import (
 )
 
 RULES: tuple[Rule, ...] = (
-    separate_test_rows, train_every_class, find_the_shift, stop_earlier, smaller_steps, close_the_gap, train_longer,
+    separate_test_rows, train_every_class, find_the_shift, worst_group_first, stop_earlier, smaller_steps, close_the_gap, train_longer,
     state_an_error, more_test_units, fresh_test_split, pool_or_augment, train_the_features, assume_neighbourhoods,
-    larger_steps, decay_the_rate, no_regularisation, no_shifts, no_smaller_network,
+    larger_steps, decay_the_rate, lower_at_the_end, no_regularisation, no_shifts, no_smaller_network,
 )  # fmt: skip
 
 

@@ -144,6 +144,37 @@ def decay_the_rate(found: Findings) -> Advice | None:
     )
 
 
+def lower_at_the_end(found: Findings) -> Advice | None:
+    """Training settled at the edge of stability: there the learning rate sets how sharply the loss may bend."""
+    sharp = found.result("TL602")
+    limit = value(message(sharp, "TL602.place.at"), "limit")
+    decayed = message(found.result("TL604"), "TL604.no_lr") is not None  # `decay_the_rate` says the same on more
+    if sharp is None or limit is None or decayed:
+        return None
+    finding = "the sharpness of {sharpness:.3g} is that of the stability limit {limit:.3g}: the rate holds it there"
+    at = Message("advice.edge.found", finding, sharpness=sharp.estimate.value, limit=limit)
+    slope = found.result("TL601")
+    falling = slope is not None and slope.estimate.upper < 0
+    change = (
+        "Keep the learning rate until the end of training and lower it only for the last steps: lower from the start "
+        "means sharper, larger means flatter."
+    )
+    effect = (
+        "at half the rate the sharpness may rise to {twice:.3g} (computed); what that does to the error is untested"
+    )
+    return Advice(
+        strength=Strength.SUGGESTED,
+        recommendation=Recommendation(
+            id="lower_at_the_end",
+            change=Message("advice.edge", change),
+            supports=(said("TL602", at),),
+            contradicts=(said("TL601", slope.reason),) if slope is not None and falling else (),
+            effect=Message("advice.edge.effect", effect, twice=2 * limit),
+            command=again("TL602", "TL601"),
+        ),
+    )
+
+
 def close_the_gap(found: Findings) -> Advice | None:
     """Most of the error appears only on new examples: more data or more regularisation, not a larger network."""
     gap, train, test = _errors(found)

@@ -49,28 +49,45 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Validation losses of the last network and of the average, and the mean of their difference (average - last)."""
+    """Validation losses of the last network and of the average, and the mean of their difference (average - last).
+
+    ``steps`` are those of the checkpoints that were averaged.
+    """
 
     last: float
     average: float
     difference: Estimate
     steps: tuple[int, ...]
 
+    @property
+    def late(self) -> bool:
+        """Whether all of them are of the second half of training; else they are the last two, far apart."""
+        return self.steps[0] >= LATE * self.steps[-1]
+
 
 def judge(found: Comparison) -> tuple[Verdict, Message]:
     """Whether the average has a lower validation loss than the last network, beyond the noise of the rows."""
-    values = {"average": found.average, "last": found.last, "n": len(found.steps)}
+    values = {
+        "average": found.average, "last": found.last, "n": len(found.steps), "start": found.steps[0],
+        "end": found.steps[-1],
+    }  # fmt: skip
     if found.difference.trouble is not None:
         return Verdict.INCONCLUSIVE, Message("TL307.trouble", "no answer: {why}", why=found.difference.trouble)
     if found.difference.upper < 0:
-        text = "the average of the last {n} checkpoints has validation loss {average:.3g}, the last one {last:.3g}"
+        text = (
+            "the average of {n} checkpoints (steps {start} to {end}) has validation loss {average:.3g}, the last one "
+            "{last:.3g}"
+        )
         return Verdict.HOLDS, Message("TL307.better", text, **values)
     if found.difference.lower > 0:
-        text = "the average of the last {n} checkpoints is worse: validation loss {average:.3g} against {last:.3g}"
-        return Verdict.FAILS, Message("TL307.worse", text, **values)
+        text = (
+            "the average of {n} checkpoints (steps {start} to {end}) is worse: validation loss {average:.3g} against "
+            "{last:.3g}"
+        )
+        return (Verdict.FAILS if found.late else Verdict.INCONCLUSIVE), Message("TL307.worse", text, **values)
     text = (
-        "the average of the last {n} checkpoints and the last one are not told apart: validation loss {average:.3g} "
-        "and {last:.3g}"
+        "the average of {n} checkpoints (steps {start} to {end}) and the last one are not told apart: validation loss "
+        "{average:.3g} and {last:.3g}"
     )
     return Verdict.INCONCLUSIVE, Message("TL307.alike", text, **values)
 
@@ -83,6 +100,12 @@ def read(found: Comparison) -> Message:
         return Message("TL307.reading.open", text, value=found.difference.value)
     if high < 0:
         answer = Message("TL307.yes", "Yes, the average can replace the last network at no cost in use.")
+    elif low > 0 and not found.late:
+        text = (
+            "Not these: only the last checkpoint is of the second half of training, so those averaged (steps {start} "
+            "and {end}) are far apart; averages of neighbouring ones may do better."
+        )
+        answer = Message("TL307.far", text, start=found.steps[0], end=found.steps[-1])
     elif low > 0:
         answer = Message("TL307.no", "No, these checkpoints do not lie in one basin, or training had not settled.")
     else:
@@ -197,9 +220,11 @@ def _assumptions(subject: Subject, renewed: int, steps: list[int]) -> tuple[Assu
         if norms
         else Message("TL307.assume.statistics.none", "there are none"),
     )
+    if steps[0] < LATE * steps[-1]:  # the reading says so
+        return chosen, normal, statistics
     late = Assumption(
         statement=Message("TL307.assume.late", "the averaged checkpoints are of the second half of training"),
-        status=Status.MET if steps[0] >= LATE * steps[-1] else Status.UNCHECKED,
+        status=Status.MET,
         evidence=Message("TL307.assume.late.evidence", "steps {first} to {last}", first=steps[0], last=steps[-1]),
     )
     return chosen, late, normal, statistics

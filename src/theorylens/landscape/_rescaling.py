@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from theorylens.core import RefusedError, Split, Task, call_first, studied
-from theorylens.numerics.memory import Batch, to_device
+from theorylens.numerics.counting import count
+from theorylens.numerics.memory import Batch, rows, to_device
 
 ROWS = 256  # examples on which the outputs must agree
 SAME = 1e-4  # relative difference of outputs that single precision makes of a rescaling
@@ -137,6 +138,7 @@ def invariance(
 
 def _outputs(forward: Callable[[nn.Module, Batch], Any], model: nn.Module, batch: Batch) -> Tensor:
     outputs: Tensor = forward(model, batch)[0]
+    count(forwards=rows(batch))
     return outputs.double()
 
 
@@ -153,7 +155,7 @@ def _layers(model: nn.Module, forward: Callable[[nn.Module, Batch], Any], batch:
         if isinstance(getattr(module, "weight", None), nn.Parameter):
             handles.append(module.register_forward_pre_hook(lambda m, a, name=name: order.append(name)))
     try:
-        forward(model, batch)
+        _outputs(forward, model, batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
+from torch import nn
 
-from theorylens.core import Need, Subject, Work, controls, probe
+from theorylens.core import Need, RefusedError, Subject, Work, controls, probe, studied
 from theorylens.results import (
     Assumption,
     Control,
@@ -25,11 +28,17 @@ from theorylens.results import (
 
 from ._directions import random_direction
 from ._expected_sharpness import mean_rise
+from ._rescaling import ROWS as LOOKED_AT
+from ._rescaling import rescaled
 from ._slices import Slice, slice_of
 
 ROWS = 512
 RADIUS = 0.1  # of the root mean square of each tensor: a rise well above the rounding of single precision
 POINTS = 11  # of the slice
+FACTOR = 4.0  # by which a layer is multiplied and the next divided
+TRIED = 4  # draws, the same ones before and after: they must agree, so more would say no more
+SAME = 0.01  # relative difference after a rescaling that single precision makes of the same draws
+ROUNDING = 1e-5  # of the loss
 REFERENCES = (
     "Neyshabur, Bhojanapalli, McAllester, Srebro (2017). Exploring generalization in deep learning. NeurIPS.",
     "Li, Xu, Taylor, Studer, Goldstein (2018). Visualizing the loss landscape of neural nets. NeurIPS.",
@@ -37,6 +46,16 @@ REFERENCES = (
     "Andriushchenko, Croce, Mueller, Hein, Flammarion (2023). A modern look at the relationship between sharpness and "
     "generalization. ICML.",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescaled:
+    """The mean rise over the same few draws before and after ``pairs`` of layers were rescaled against each other."""
+
+    before: float
+    after: float
+    pairs: int
+    same: bool
 
 
 def judge(found: Estimate, others: dict[str, Estimate], radius: float) -> tuple[Verdict, Message]:
@@ -77,15 +96,29 @@ def _alike(a: Estimate, b: Estimate) -> bool:
     return near or b.lower <= a.value <= b.upper or a.lower <= b.value <= a.upper
 
 
-def read(found: Estimate, loss: float, others: dict[str, Estimate], radius: float) -> Message:
+def read(
+    found: Estimate, loss: float, others: dict[str, Estimate], radius: float, moved: Rescaled | None = None
+) -> Message:
     """The reading: the rise in units of the loss, what the noise is measured in, what controls leave of it."""
     text = (
         "By {rise:.3g} on average, from {loss:.3g}, when every weight gets noise of {radius:.0%} of the typical size "
-        "in its tensor. Rescaling two layers against each other does not change this number. {beside}"
+        "in its tensor. {invariant} {beside}"
     )
     return Message(
-        "TL305.reading", text, rise=found.value, loss=loss, radius=radius, beside=_beside(found, others)
+        "TL305.reading", text, rise=found.value, loss=loss, radius=radius, invariant=_invariant(moved),
+        beside=_beside(found, others),
     )  # fmt: skip
+
+
+def _invariant(moved: Rescaled | None) -> Message:
+    if moved is None:
+        text = "No two layers of this network can be rescaled against each other, so that does not blur the number."
+        return Message("TL305.not_rescaled", text)
+    if moved.same:
+        text = "Rescaling layers against each other, which changes no output, did not change this number when tried."
+        return Message("TL305.invariant", text)
+    text = "Rescaling layers against each other, which changes no output, moved it by a factor {ratio:.2g}."
+    return Message("TL305.not_invariant", text, ratio=moved.after / moved.before if moved.before else float("inf"))
 
 
 def _beside(found: Estimate, others: dict[str, Estimate]) -> Message:
@@ -107,7 +140,10 @@ def _beside(found: Estimate, others: dict[str, Estimate]) -> Message:
 def _cost(subject: Subject, rung: int | None) -> Work:
     rows = min(ROWS, len(subject.split("train")))
     runs = 3 if subject.shuffled is not None else 2
-    return Work(forwards=rows * (runs * ((rung or 0) + 1) + 2 * POINTS))
+    layers = sum(isinstance(getattr(m, "weight", None), nn.Parameter) for m in subject.net.modules())
+    looked = min(LOOKED_AT, len(subject.split("train")))
+    taken = runs * ((rung or 0) + 1) + 2 * POINTS + 2 * (TRIED + 1)
+    return Work(forwards=rows * taken + looked * (layers + 3))
 
 
 @probe(
@@ -137,6 +173,7 @@ def probe_expected_sharpness(
             slices.append((control, _slice(start.subject, rows)))
     others: dict[str, Estimate] = {c.role: c.estimate for c in beside}
     loss = float(slices[0][1].losses[POINTS // 2])
+    moved = _rescaled(subject, loss, radius, rows, state)
     used = min(rows, len(subject.split("train")))
     verdict, reason = judge(found, others, radius)
     return Result(
@@ -144,13 +181,52 @@ def probe_expected_sharpness(
         kind=Kind.INDICATOR,
         verdict=verdict,
         reason=reason,
-        reading=read(found, loss, others, radius),
-        assumptions=_assumptions(used, len(subject.split("train"))),
+        reading=read(found, loss, others, radius, moved),
+        assumptions=(*_assumptions(used, len(subject.split("train"))), _rescaling(moved)),
         controls=beside,
         references=REFERENCES,
         payload=(_intervals(found, beside), _curve(slices), _table(found, beside, radius)),
         settings={"rows": used, "draws": draws, "radius": radius},
     )
+
+
+def _rescaled(subject: Subject, loss: float, radius: float, rows: int, state: torch.Tensor) -> Rescaled | None:
+    """The number before and after a rescaling of layers; None where no two layers can be."""
+    try:
+        other = rescaled(subject.net, subject.split("train"), factor=FACTOR, task=subject.judged)
+    except RefusedError:
+        return None
+    goal = subject.objective("train", limit=rows)
+
+    def rise(model: nn.Module) -> float:
+        drawn = torch.Generator().set_state(state)
+        with studied(model):
+            there = replace(goal, model=model)
+            return mean_rise(there, radius=radius, scale="tensor", draws=TRIED, generator=drawn).value
+
+    before, after = rise(subject.net), rise(other.model)
+    near = max(SAME * max(abs(before), abs(after)), ROUNDING * abs(loss))
+    # Both infinite is the same; one infinite is not.
+    same = after == before or bool(np.isfinite([after, before]).all() and abs(after - before) <= near)
+    return Rescaled(before=before, after=after, pairs=len(other.pairs), same=same)
+
+
+def _rescaling(moved: Rescaled | None) -> Assumption:
+    statement = Message(
+        "TL305.assume.invariant", "rescaling layers against each other without changing an output changes no number"
+    )
+    if moved is None:
+        why = Message("TL305.assume.invariant.untried", "no two consecutive layers can be rescaled that way")
+        return Assumption(statement=statement, evidence=why)
+    text = "{before:.3g} before and {after:.3g} after {pairs} pairs of layers were rescaled, over {draws} draws"
+    return Assumption(
+        statement=statement,
+        status=Status.MET if moved.same else Status.BROKEN,
+        evidence=Message(
+            "TL305.assume.invariant.tried", text, before=moved.before, after=moved.after, pairs=moved.pairs,
+            draws=TRIED,
+        ),
+    )  # fmt: skip
 
 
 def _slice(subject: Subject, rows: int) -> Slice:
