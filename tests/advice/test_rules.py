@@ -98,9 +98,9 @@ LOCAL = done("TL508", reading=Message("TL508.local", "Yes."))
 DENSE = done("TL501", reading=Message("TL501.reading", "{layers}", layers=Message("TL501.dense", "No convolution.")))
 
 
-def worst(lower, verdict=Verdict.HOLDS, id="TL124.reading.singled_out"):
+def worst(lower, id="TL124.reading.singled_out"):
     reading = Message(id, "{name} is worst, at least {lower:.2%}", name="8", lower=lower)
-    return done("TL124", estimate(0.3), verdict=verdict, reading=reading)
+    return done("TL124", estimate(0.3), reading=reading)
 
 
 FIRES = {
@@ -349,11 +349,12 @@ def test_the_messages_that_rules_look_for_are_still_said():
     from pathlib import Path
 
     root = Path(str(files("theorylens")))
-    CHAPTERS = ("bias", "dynamics", "kernels", "landscape", "representation")
+    CHAPTERS = ("bias", "dynamics", "generalization", "kernels", "landscape", "representation")
     chapters = "".join(p.read_text(encoding="utf-8") for d in CHAPTERS for p in (root / d).glob("*.py"))
     sources = "".join(p.read_text(encoding="utf-8") for p in (root / "advice").glob("*.py"))
     wanted = set(re.findall(r'"(TL\d{3}\.[a-z._]+)"', sources)) - {"TL602.sharpened"}
     assert wanted == {
+        "TL124.reading.singled_out",
         "TL201.found", "TL303.minimum", "TL303.saddle", "TL303.slope", "TL404.lazy", "TL404.rich", "TL501.dense",
         "TL508.local", "TL601.flat", "TL601.turned", "TL602.place.above", "TL602.place.at", "TL602.place.below",
         "TL604.no_lr",

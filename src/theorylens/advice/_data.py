@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from theorylens.results import Evidence, Message, Recommendation, Verdict
 
-from ._findings import UNTESTED, Advice, Findings, Strength, again, said
+from ._findings import UNTESTED, Advice, Findings, Strength, again, message, said, value
+
+FAR_WORSE = 2.0  # times the error of all rows; less than that is what errors of classes differ by anyway
 
 
 def find_the_shift(found: Findings) -> Advice | None:
@@ -46,5 +48,25 @@ def train_every_class(found: Findings) -> Advice | None:
             supports=(said("TL503", result.reason),),
             effect=UNTESTED,
             command=again("TL503", "TL101"),
+        ),
+    )
+
+
+def worst_group_first(found: Findings) -> Advice | None:
+    """One class or group is shown to err at least twice as often as all rows together."""
+    result, whole = found.result("TL124"), found.result("TL101")
+    worst = message(result, "TL124.reading.singled_out")
+    lower = value(worst, "lower")
+    if worst is None or lower is None or whole is None or lower < FAR_WORSE * whole.estimate.value:
+        return None
+    change = "Look at the wrong answers in {name} first; add training examples of it or weight them up."
+    return Advice(
+        strength=Strength.SHOWN,
+        recommendation=Recommendation(
+            id="worst_group_first",
+            change=Message("advice.worst_group", change, name=worst.values["name"]),
+            supports=(said("TL124", worst),),
+            effect=UNTESTED,
+            command=again("TL124", "TL503"),
         ),
     )

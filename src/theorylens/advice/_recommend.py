@@ -29,9 +29,10 @@ from ._training import (
 )
 
 RULES: tuple[Rule, ...] = (
-    separate_test_rows, train_every_class, find_the_shift, worst_group_first, stop_earlier, smaller_steps, close_the_gap, train_longer,
-    state_an_error, more_test_units, fresh_test_split, pool_or_augment, train_the_features, assume_neighbourhoods,
-    larger_steps, decay_the_rate, lower_at_the_end, no_regularisation, no_shifts, no_smaller_network,
+    separate_test_rows, train_every_class, find_the_shift, worst_group_first, stop_earlier, smaller_steps,
+    close_the_gap, train_longer, state_an_error, more_test_units, fresh_test_split, pool_or_augment,
+    train_the_features, assume_neighbourhoods, larger_steps, decay_the_rate, lower_at_the_end, no_regularisation,
+    no_shifts, no_smaller_network,
 )  # fmt: skip
 
 
