@@ -26,7 +26,7 @@ from theorylens.numerics.operator import Operator
 from theorylens.numerics.quadrature import Quadrature, lanczos_quadrature
 from theorylens.results import Estimate, Exact, Message, Statistical, Unknown
 
-from ._curvature import Ends, both_ends, operator_ends
+from ._curvature import BATCH, Ends, both_ends, operator_ends
 from ._flatness import FLAT, curvature_summary, share_entropy
 
 Floats = NDArray[np.float64]
@@ -147,7 +147,7 @@ def spectral_density(
     steps: int = STEPS,
     trace: Estimate | float | None = None,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
 ) -> SpectralDensity:
     """The density of the Hessian's eigenvalues, outliers among the ``k`` largest resolved separately.
 
