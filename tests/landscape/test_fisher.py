@@ -75,6 +75,7 @@ CASES = {
     "log-probabilities": (nn.NLLLoss(), 3, nn.LogSoftmax(1), lambda: torch.arange(7) % 3),
     "binary": ("binary_cross_entropy", 2, None, lambda: torch.ones(7, 2).double()),
     "squared": ("mse", 2, None, lambda: torch.ones(7, 2).double()),
+    "summed": (nn.MSELoss(reduction="sum"), 2, None, lambda: torch.ones(7, 2).double()),
 }  # fmt: skip
 
 

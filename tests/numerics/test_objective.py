@@ -560,3 +560,17 @@ def test_the_model_gets_no_gradients_and_keeps_its_weights():
     assert all(p.grad is None for p in net.parameters())
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert math.isfinite(goal.value)
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 29])
+def test_a_product_is_that_of_the_parameters_as_they_are(memory):
+    net, data = made("mlp")
+    goal = core.objective(net, data, "cross_entropy", batch_size=3)
+    hessian, v = goal.hessian(memory=memory), direction(goal.size)
+    before = hessian @ v
+    with torch.no_grad():
+        net[0].weight.mul_(1.5)
+    moved = hessian @ v
+    assert torch.equal(moved, core.objective(net, data, "cross_entropy", batch_size=3).hessian() @ v)
+    assert not torch.allclose(moved, before)
+    assert len(hessian._kept) == (3 if memory else 0)

@@ -129,7 +129,8 @@ class Task:
         setattr(single, "reduction", "none")  # noqa: B010 - a plain attribute of every torch loss
         mean = self.loss.reduction != "sum"
         return Task(
-            forward, _WithWeights(single), self.error, self.error_range, self.error_name, self.kind, mean
+            forward, _WithWeights(single, averaged=mean), self.error, self.error_range, self.error_name, self.kind,
+            mean,
         )  # fmt: skip
 
     def _scalar_reduction(
@@ -180,11 +181,15 @@ class _IgnoringAs:
 
 
 class _WithWeights(nn.Module):
-    """A torch loss without reduction, returning values and the weights its own mean divides by."""
+    """A torch loss without reduction, returning values and the weights its own mean divides by.
 
-    def __init__(self, loss: nn.Module) -> None:
+    ``averaged``: the loss of an example is the mean over its outputs, as torch's mean over every element; else the sum.
+    """
+
+    def __init__(self, loss: nn.Module, *, averaged: bool) -> None:
         super().__init__()
         self.loss = loss
+        self.averaged = averaged
 
     @property
     def __name__(self) -> str:
@@ -198,8 +203,8 @@ class _WithWeights(nn.Module):
             share = counted.to(values.dtype) if weight is None else weight[torch.where(counted, targets, 0)] * counted
             # The module multiplied the class weight in already; what is left to average is value / weight.
             return torch.where(share > 0, values / share.clamp(min=1e-30), torch.zeros_like(values)), share
-        if values.ndim > 1:  # torch averages over every element
-            values = values.flatten(1).mean(1)
+        if values.ndim > 1:  # torch averages, or sums, over every element
+            values = values.flatten(1).mean(1) if self.averaged else values.flatten(1).sum(1)
         return values, torch.ones_like(values)
 
 

@@ -140,7 +140,8 @@ class MonteCarloFisher(OutputProducts):
         at = outputs.detach()
         values, weights = self.task.losses(at, targets)
         axis = 1 if at.shape[2:] == values.shape[1:] else at.ndim - 1  # of the classes, as in the losses by name
-        scores = torch.stack([_score(self._family, at, each, axis) for each in noise.unbind(1)])
+        averaged = getattr(self.task.loss, "averaged", True)  # over the outputs of an example, or summed
+        scores = torch.stack([_score(self._family, at, each, axis, averaged) for each in noise.unbind(1)])
         scale = (weights / self.objective.denominator / noise.shape[1]).sqrt()
         if self._family in ("softmax", "log-softmax"):
             scale = scale.unsqueeze(axis)
@@ -157,10 +158,10 @@ class MonteCarloFisher(OutputProducts):
         return outputs, bend, ()
 
 
-def _score(family: Family, outputs: Tensor, noise: Tensor, axis: int) -> Tensor:
+def _score(family: Family, outputs: Tensor, noise: Tensor, axis: int, averaged: bool) -> Tensor:
     """Gradient of -log p(label) in the outputs at a label drawn by ``noise``, float64, shape of the outputs."""
     z = outputs.double()
-    size = math.prod(outputs.shape[1:])
+    size = math.prod(outputs.shape[1:]) if averaged else 1
     if family == "gaussian":  # mean squared error over k outputs: variance k / 2
         return noise * math.sqrt(2 / size)
     if family == "bernoulli":

@@ -52,7 +52,8 @@ G = TypeVar("G", bound=Graph)
 class KeptProducts(ABC, Generic[G]):
     """An `Operator` that is a sum over batches, each with a graph that is kept when it fits into ``memory`` bytes.
 
-    When memory runs out, the kept graphs go first, then batches are halved.
+    When memory runs out, the kept graphs go first, then batches are halved. Parameters that were written to since the
+    graphs were built make them go too: a product is that of the parameters as they are.
     """
 
     def __init__(self, objective: Objective, *, memory: int = MEMORY) -> None:
@@ -62,6 +63,7 @@ class KeptProducts(ABC, Generic[G]):
         self._kept: dict[int, G] = {}
         self._kept_bytes = 0
         self._batches: int | None = None  # known after the first product
+        self._versions: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -83,6 +85,9 @@ class KeptProducts(ABC, Generic[G]):
         NoSecondDerivativeError
             When an operator of the network can be differentiated only once; it is named.
         """
+        if (versions := tuple(p._version for p in self.objective.model.parameters())) != self._versions:
+            self._kept.clear()
+            self._kept_bytes, self._batches, self._versions = 0, None, versions
         pieces = self.objective.unflatten(vector.to(self.device))
         leaves = self.objective.parameters.values()
         direction = [piece.to(p.dtype) for piece, p in zip(pieces, leaves, strict=True)]
