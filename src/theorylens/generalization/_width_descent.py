@@ -121,9 +121,7 @@ def double_descent(
     if not wide or sorted(set(wide)) != wide or wide[0] < 1:
         raise ValueError(f"widths must be whole numbers that increase from at least 1, got {list(widths)}")
     if optimisation.stop_at is not None:
-        raise ValueError(
-            "errors are recorded over the same epochs for all widths, so nothing may stop early: no stop_at"
-        )
+        raise ValueError("errors of all widths are recorded over the same epochs: leave out stop_at")
     one = _prepared(make, train, test, rate, optimisation, seeds, classes)
     grid = [{"width": w, "seed": int(s)} for w in wide for s in seeds]
     with kept_or_temporary(directory) as folder:
