@@ -63,6 +63,12 @@ def test_the_reading_of_spectra(outliers, classes, said):
     assert "73" in words
 
 
+def test_outliers_that_were_there_before_training_are_not_what_was_learnt():
+    words = spectrum.read(number(40, 60), number(0.731, 0.1), 9, 10, 900, before=9).render()
+    assert "one fewer than the 10 classes, but as many did before training" in words
+    assert "as in many classifiers" in spectrum.read(number(40), number(0.7), 9, 10, 900, before=0).render()
+
+
 @pytest.mark.parametrize(
     ("found", "others", "verdict", "said", "reading"),
     [

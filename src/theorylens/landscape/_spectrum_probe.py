@@ -22,7 +22,7 @@ from theorylens.results import (
 
 from ._curvature import subject_ends
 from ._density import DRAWS, SpectralDensity, goal_density
-from ._outermost import BESIDE, CONTROL_PRODUCTS, ROWS, TOLERANCE, network_ends, products
+from ._outermost import ROWS, TOLERANCE, products, wanted
 
 POINTS = 161  # of the curve
 STEPS = 20  # products per draw: moments of the spectrum to degree 39
@@ -63,22 +63,30 @@ def _alike(a: Estimate, b: Estimate) -> bool:
     return near or b.lower <= a.value <= b.upper or a.lower <= b.value <= a.upper
 
 
-def read(rank: Estimate, flat: Estimate, outliers: int, classes: int | None, parameters: int) -> Message:
-    """The reading: how many directions share the curvature, what stands out, how much is flat."""
+def read(
+    rank: Estimate, flat: Estimate, outliers: int, classes: int | None, parameters: int, before: int | None = None
+) -> Message:
+    """The reading: how many directions share the curvature, what stands out (``before`` training too), what is flat."""
     text = (
         "About {rank:.3g} of {parameters:,} (from {low:.3g} to {high:.3g}), by the entropy of the eigenvalues' sizes. "
         "{outliers} {flat:.0%} of all directions bend by less than a thousandth of the sharpest."
     )
     return Message(
         "TL304.reading", text, rank=rank.value, parameters=parameters, low=max(rank.lower, 1.0), high=rank.upper,
-        outliers=_outliers(outliers, classes), flat=flat.value,
+        outliers=_outliers(outliers, classes, before), flat=flat.value,
     )  # fmt: skip
 
 
-def _outliers(n: int, classes: int | None) -> Message:
+def _outliers(n: int, classes: int | None, before: int | None) -> Message:
     if not n:
         return Message("TL304.no_outliers", "No gap sets the largest eigenvalues apart from the rest.")
     if classes is not None and classes > 2 and n == classes - 1:
+        if before == n:
+            text = (
+                "{n} eigenvalues stand apart, one fewer than the {classes} classes, but as many did before training: "
+                "the outputs make them, not what was learnt."
+            )
+            return Message("TL304.outliers.before", text, n=n, classes=classes)
         text = "{n} eigenvalues stand apart, one fewer than the {classes} classes, as in many classifiers."
         return Message("TL304.outliers.classes", text, n=n, classes=classes)
     return Message("TL304.outliers", "The {n} largest eigenvalues stand apart from the rest.", n=n)
@@ -92,7 +100,8 @@ def _cost(subject: Subject, rung: int | None) -> Work:
     del rung
     rows, size = min(ROWS, len(subject.split("train"))), _size(subject)
     beside = 2 if subject.shuffled is not None else 1
-    searched = products(subject) + beside * min(CONTROL_PRODUCTS, size)
+    # Before training few eigenvalues stand apart, so as many take about twice the steps.
+    searched = products(subject) + 2 * beside * products(subject)
     drawn = (1 + beside) * min(DRAWS * STEPS, size)
     flops = 2.0 * size * (searched**2 / (1 + beside) + drawn * STEPS)
     return Work(
@@ -110,8 +119,8 @@ def probe_spectral_density(subject: Subject, *, rng: torch.Generator, rows: int 
     measured: list[SpectralDensity] = []
 
     def measure(other: Subject) -> Estimate:
-        own = other is subject
-        ends = network_ends(other, rows) if own else subject_ends(other, k=BESIDE, rows=rows, tolerance=TOLERANCE)
+        # As many eigenvalues of the controls: what stands apart is compared.
+        ends = subject_ends(other, k=wanted(subject.classes), rows=rows, tolerance=TOLERANCE)
         goal = other.objective("train", limit=rows)
         drawn = torch.Generator().set_state(state)  # the same draws for the network and its controls
         measured.append(goal_density(goal, ends, draws=DRAWS, steps=STEPS, generator=drawn))
@@ -128,7 +137,7 @@ def probe_spectral_density(subject: Subject, *, rng: torch.Generator, rows: int 
         kind=Kind.INDICATOR,
         verdict=verdict,
         reason=reason,
-        reading=read(found, density.flat_share, density.outliers, subject.classes, parameters),
+        reading=read(found, density.flat_share, density.outliers, subject.classes, parameters, _before(named)),
         assumptions=_assumptions(used, len(subject.split("train")), density),
         controls=beside,
         references=REFERENCES,
@@ -159,6 +168,11 @@ def _assumptions(used: int, rows: int, density: SpectralDensity) -> tuple[Assump
 
 
 Named = list[tuple[Control | None, SpectralDensity]]
+
+
+def _before(named: Named) -> int | None:
+    """How many eigenvalues stood apart before training, if that network is known."""
+    return next((d.outliers for control, d in named if control is not None and control.role == "init"), None)
 
 
 def _curve(named: Named) -> Curve:
