@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from ._calibration_probe import probe_calibration
     from ._capacity_probe import architecture_dimension, probe_capacity
-    from ._certify import Certified, certify
+    from ._certify import Certified, Way, certify
     from ._code_length import code_length
     from ._compressed import Compressed, certify_compressed
     from ._conformal import conformal_sets, conformal_threshold
@@ -157,6 +157,7 @@ if TYPE_CHECKING:
         sample_sizes,
     )
     from ._selective import Selective, selective_error
+    from ._sharpness_bound import SharpnessBound, sharpness_bound
     from ._shattering import Fitted, Halfspaces, ShatteredSet, Shattering, find_shattered, shatters, vc_of_labellings
     from ._stability import regularised_stability, ridge_stability, stability_bound, svm_stability
     from ._subspace import Subspace
@@ -265,7 +266,7 @@ _HOMES = {
     "._vc_gap": ("VcBound", "growth_gap", "relative_vc_bound", "vc_bound", "vc_gap"),
     "._pac": ("PacCertificate", "pac_certificate"),
     "._pac_experiment": ("PacLearningCurve", "failure_rate", "pac_learning_curve", "sample_size_curve"),
-    "._certify": ("Certified", "certify"),
+    "._certify": ("Certified", "Way", "certify"),
     "._relative": ("LearntPrior", "Relative", "certify_relative"),
     "._gaussian_posterior": ("GaussianPosterior",),
     "._gibbs_risk": ("GibbsRisk", "gibbs_risk"),
@@ -441,6 +442,10 @@ _HOMES = {
         "pac_bayes_private",
         "privacy_price",
     ),
+    "._sharpness_bound": (
+        "SharpnessBound",
+        "sharpness_bound",
+    ),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
@@ -469,13 +474,13 @@ __all__ = [
     "NetworkGrowth", "NormMarginBound", "PROBES", "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun",
     "PosteriorTraining", "PowerLaw", "Progressive", "ProgressiveRun", "RandomLabelStudy", "RankStudy", "Ranking",
     "Recursion", "Recursive", "RecursiveBound", "RecursiveStep", "Relative", "Reliability", "RiskCurve", "Sample",
-    "SampleSize", "Searched", "Selective", "ShatteredSet", "Shattering", "SpectralComplexity", "Stumps", "Subspace",
-    "VcBound", "VcDimension", "VoteDecomposition", "Voted", "affordable_bits", "answers", "architecture_dimension",
-    "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering", "ball_packing",
-    "benign_overfitting", "bennett", "bernstein", "best_scale", "best_trade_off", "bias_variance", "binomial_p_value",
-    "block_bootstrap", "block_length", "bounded_differences", "bounded_mean", "brier_parts", "calibration_p", "certify",
-    "certify_compressed", "certify_ensemble", "certify_progressive", "certify_recursive", "certify_relative",
-    "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "cmi_bound", "code_length",
+    "SampleSize", "Searched", "Selective", "SharpnessBound", "ShatteredSet", "Shattering", "SpectralComplexity",
+    "Stumps", "Subspace", "VcBound", "VcDimension", "VoteDecomposition", "Voted", "Way", "affordable_bits", "answers",
+    "architecture_dimension", "attainable_delta", "attainable_error", "azuma", "azuma_deviation", "ball_covering",
+    "ball_packing", "benign_overfitting", "bennett", "bernstein", "best_scale", "best_trade_off", "bias_variance",
+    "binomial_p_value", "block_bootstrap", "block_length", "bounded_differences", "bounded_mean", "brier_parts",
+    "calibration_p", "certify", "certify_compressed", "certify_ensemble", "certify_progressive", "certify_recursive",
+    "certify_relative", "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "cmi_bound", "code_length",
     "conditional_mutual_information", "confidence_sequence", "conformal_risk", "conformal_sets", "conformal_threshold",
     "covariance_eigenvalues", "cover_count", "covering_bound", "degrees_of_freedom", "dkw", "double_descent", "dudley",
     "effective_parameters", "effective_ranks", "efron_stein", "ehrenfeucht_lower_bound", "empirical_bernstein",
@@ -499,7 +504,7 @@ __all__ = [
     "random_label_study", "rank_correlation", "rank_statistics", "rank_study", "regularised_stability",
     "relative_vc_bound", "reliability", "retrained_outputs", "ridge_leave_one_out", "ridge_risk", "ridge_stability",
     "ridgeless_risk", "risk_p_value", "sample_complexity", "sample_descent", "sample_size_curve", "sample_size_lines",
-    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "selective_error", "shatters",
+    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "selective_error", "sharpness_bound", "shatters",
     "spectral_complexity", "spectral_covering", "sphere_features_descent", "split_kl", "squared_calibration_error",
     "squared_path_norm", "stability_bound", "stable_rank", "stitched_radius", "svm_stability", "tandem_bound",
     "tandem_losses", "tandem_weights", "temperature", "tolerated_noise", "tolerated_perturbation",

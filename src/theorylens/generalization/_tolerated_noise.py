@@ -81,7 +81,7 @@ class _Excess:
     def __init__(
         self, model: nn.Module, data: Any, loss: Any, rise: float, scale: Scale, draws: int, seed: int, batch_size: int
     ) -> None:  # fmt: skip
-        self.rise, self.around = rise, _error_around(model, data, loss, batch_size)
+        self.rise, self.around = rise, error_around(model, data, loss, batch_size)
         size = _sizes(self.around, scale)
         generator = rng_for(seed, "generalization.tolerated_noise")
         self.noise = [torch.randn(self.around.size, generator=generator).to(size) * size for _ in range(draws)]
@@ -111,7 +111,7 @@ def tolerated_perturbation(
     """
     if not 0 < rise < 1 or steps < 1:
         raise ValueError(f"needed are a rise between 0 and 1 and at least 1 step, got {rise} and {steps}")
-    around = _error_around(model, data, loss, batch_size)
+    around = error_around(model, data, loss, batch_size)
     size = _sizes(around, scale)
     ascent = Displaced(_objective(model, data, loss, batch_size, error=False))
 
@@ -150,7 +150,7 @@ def _crossing(excess: Callable[[float], float], rise: float) -> float:
     return math.exp(float(optimize.brentq(lambda x: excess(math.exp(x)), *ends, xtol=NEAR, maxiter=HALVINGS)))
 
 
-def _error_around(model: nn.Module, data: Any, loss: Any, batch_size: int) -> Displaced:
+def error_around(model: nn.Module, data: Any, loss: Any, batch_size: int) -> Displaced:
     return Displaced(_objective(model, data, loss, batch_size, error=True))
 
 
