@@ -97,6 +97,23 @@ def test_in_chinese(certify):
     ]
 
 
+def test_votes_runs_and_recursions_stand_apart_and_pay_for_each_other(certify):
+    methods = ("--method", "recursive", "--method", "progressive", "--method", "ensemble", "--draws", "2")
+    found = json.loads(certify(*methods, "--networks", "2", "--json").out)
+    (steps,), (run,), (vote,) = found["recursive"], found["progressive"], found["votes"]
+    assert steps["drawn"]["predictor"] == run["one_of_the_run"]["predictor"] == "a retrained relative"
+    assert vote["vote"]["predictor"] == vote["tandem"]["predictor"] == "an ensemble"
+    assert {steps["drawn"]["comparisons"], run["one_of_the_run"]["comparisons"], vote["vote"]["comparisons"]} == {3}
+    assert found["this_model"] == []
+    told = certify(*methods, "--networks", "2")
+    assert [line.split("\t")[0] for line in told.out.splitlines()] == [
+        "a relative trained in steps, weights drawn", "its first network, weights as trained",
+        "one of a run of relatives, drawn at random", "the vote of 2 relatives", "the same vote, from pairs",
+    ]  # fmt: skip
+    assert told.err.count("ways paid for: 3") == 3
+    assert all("\u4e00" <= line[0] <= "\u9fff" for line in certify(*methods, "--lang", "zh").out.splitlines())
+
+
 def test_what_does_not_apply_says_why_and_nothing_measured_is_exit_code_five(certify):
     result = certify("--method", "pac-bayes", name="bare")
     assert "pac-bayes: a relative is trained again, which takes a recipe" in result.err
@@ -109,6 +126,8 @@ def test_what_does_not_apply_says_why_and_nothing_measured_is_exit_code_five(cer
         (("--delta", "1"), "--delta must lie strictly between 0 and 1, got 1.0"),
         (("--prior-share", "1.2"), "--prior-share must lie between 0 and 1, got 1.2"),
         (("--prior-std", "0"), "--prior-std must lie between 0 and inf, got 0.0"),
+        (("--networks", "1"), "--networks must be at least 2, got 1"),
+        (("--expected-error", "1"), "--expected-error must be at least 0 and below 1, got 1.0"),
         (("--draws", "0"), "--draws must be at least 1, got 0"),
         (("--method", "luck"), "is not one of 'test-set'"),
     ],
@@ -122,5 +141,5 @@ def test_wrong_usage_is_one_sentence(certify, arguments, said):
 @pytest.mark.slow
 def test_all_methods_end_with_the_compressed_relative(certify):
     lines = certify("--method", "all", "--draws", "3").out.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 10
     assert lines[-1].startswith("a compressed relative\t")

@@ -16,10 +16,11 @@ from ._subjects import SubjectFlags
 
 if TYPE_CHECKING:
     from theorylens.core import Subject
-    from theorylens.generalization import Certified, LearntPrior, Relative
+    from theorylens.generalization import Certified, Progressive, Recursive, Relative, Voted, Way
     from theorylens.results import Certificate, Message, Translate
 
-METHODS = ("test-set", "training-bits", "pac-bayes", "compression", "all")
+METHODS = ("test-set", "training-bits", "pac-bayes", "recursive", "progressive", "ensemble", "compression", "all")
+RETRAINED = ("pac-bayes", "recursive", "progressive", "ensemble")  # methods whose ways are written down and paid for
 
 
 @click.command(short_help="Every certificate of a network, and of what its recipe can train.")
@@ -28,10 +29,14 @@ METHODS = ("test-set", "training-bits", "pac-bayes", "compression", "all")
               show_default=True, help="May be repeated.")  # fmt: skip
 @click.option("--delta", type=float, default=0.05, show_default=True, help="Failure probability of each certificate.")
 @click.option("--prior-share", type=float, multiple=True, default=(0.7,), show_default=True,
-              help="pac-bayes: share of the units that the prior sees; may be repeated, all are paid for.")  # fmt: skip
+              help="Share of the units that the first network sees; may be repeated, all are paid for.")  # fmt: skip
 @click.option("--prior-std", type=float, multiple=True, default=(0.01,), show_default=True,
-              help="pac-bayes: standard deviation of the weights; may be repeated, all are paid for.")  # fmt: skip
-@click.option("--draws", type=int, default=100, show_default=True, help="pac-bayes: networks drawn per bound unit.")
+              help="pac-bayes, recursive: spread of the weights; may be repeated, all are paid for.")  # fmt: skip
+@click.option("--draws", type=int, default=100, show_default=True,
+              help="pac-bayes, recursive: networks drawn per bound unit.")  # fmt: skip
+@click.option("--networks", type=int, default=4, show_default=True, help="ensemble: how many vote.")
+@click.option("--expected-error", type=float, default=0.05, show_default=True,
+              help="progressive: a guess made without the training data; decides tightness only.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides every random draw.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @options.lang
@@ -43,6 +48,9 @@ def certify(**given: Any) -> int:
     test-set       of this network, from test examples that were used for nothing: the headline
     training-bits  of this network, from the training examples alone: true and usually vacuous
     pac-bayes      of a relative that the recipe trains on part of the training examples
+    recursive      of a relative that learns from all of them, in steps
+    progressive    of a network drawn from a run, each tested on what the next one learns from
+    ensemble       of the vote of several networks trained on part of them
     compression    of a relative near the initialisation, described in few bits, from the training examples alone
 
     Certificates of a relative stand apart: they are about another network. Every way tried on the same training
@@ -53,40 +61,58 @@ def certify(**given: Any) -> int:
 
     chosen = METHODS[:-1] if "all" in given["methods"] else tuple(dict.fromkeys(given["methods"]))
     with usage_errors():
-        ways = _ways(given)
+        ways = _ways(given, chosen)
         if not 0 < given["delta"] < 1:
             raise ValueError(f"--delta must lie strictly between 0 and 1, got {given['delta']}")
     with refusals():
         subject = SubjectFlags.of(given).load()
         with subject.studied():
-            comparisons, known = _on_record(subject, ways if "pac-bayes" in chosen else ())
+            comparisons, known = _on_record(subject, ways)
             found = generalization.certify(
-                subject, methods=chosen, delta=given["delta"], comparisons=comparisons, ways=ways, ways_known=known
-            )
+                subject, methods=chosen, delta=given["delta"], comparisons=comparisons, ways=ways or None,
+                ways_known=known,
+            )  # fmt: skip
     if given["as_json"]:
         click.echo(json.dumps(_plain(found), indent=1, ensure_ascii=False))
     else:
         _print(found, translator(given["lang"]))
-    return 0 if found.this_model or found.relatives or found.compressed else NOTHING_MEASURED
+    return 0 if _made(found) or found.this_model or found.compressed else NOTHING_MEASURED
 
 
-def _ways(given: dict[str, Any]) -> list[LearntPrior]:
-    from theorylens.generalization import LearntPrior
+def _made(found: Certified) -> tuple[Relative | Recursive | Progressive | Voted, ...]:
+    return (*found.relatives, *found.recursive, *found.progressive, *found.votes)
+
+
+def _ways(given: dict[str, Any], methods: Sequence[str]) -> list[Way]:
+    """One way for each method, share and standard deviation asked for."""
+    from theorylens.generalization import Ensemble, LearntPrior, ProgressiveRun, Recursion
 
     for name, low, high in (("prior_share", 0.0, 1.0), ("prior_std", 0.0, math.inf)):
         for value in given[name]:
             if not low < value < high:
                 raise ValueError(f"--{name.replace('_', '-')} must lie between {low:g} and {high:g}, got {value}")
-    if given["draws"] < 1:
-        raise ValueError(f"--draws must be at least 1, got {given['draws']}")
-    return [
-        LearntPrior(share=share, prior_std=std, draws=given["draws"], seed=given["seed"])
-        for share in dict.fromkeys(given["prior_share"])
-        for std in dict.fromkeys(given["prior_std"])
-    ]
+    if not 0 <= given["expected_error"] < 1:
+        raise ValueError(f"--expected-error must be at least 0 and below 1, got {given['expected_error']}")
+    for name, least in (("draws", 1), ("networks", 2)):
+        if given[name] < least:
+            raise ValueError(f"--{name} must be at least {least}, got {given[name]}")
+    draws, seed = given["draws"], given["seed"]
+    ways: list[Way] = []
+    for share in dict.fromkeys(given["prior_share"]):
+        thirds = (share, (1 - share) / 2, (1 - share) / 2)
+        for std in dict.fromkeys(given["prior_std"]):
+            if "pac-bayes" in methods:
+                ways.append(LearntPrior(share=share, prior_std=std, draws=draws, seed=seed))
+            if "recursive" in methods:
+                ways.append(Recursion(shares=thirds, prior_std=std, draws=draws, seed=seed))
+        if "progressive" in methods:
+            ways.append(ProgressiveRun(shares=thirds, expected=given["expected_error"], seed=seed))
+        if "ensemble" in methods:
+            ways.append(Ensemble(networks=given["networks"], share=share, seed=seed))
+    return ways
 
 
-def _on_record(subject: Subject, ways: Iterable[LearntPrior]) -> tuple[int, int]:
+def _on_record(subject: Subject, ways: Iterable[Way]) -> tuple[int, int]:
     """Models judged on the test split, and ways tried on the training split; written down before any bound is known."""
     from theorylens.auditing import TestSetLedger, model_hash, state_folder
     from theorylens.core import digest
@@ -110,29 +136,42 @@ def _print(found: Certified, translate: Translate) -> None:
         Message("certify.bound", "At most"), Message("certify.trust", "Trust"), Message("certify.units", "Units"),
         Message("certify.verdict", "Says something?"),
     ))  # fmt: skip
-    this = Message("certify.this", "this network")
-    drawn = Message("certify.drawn", "a relative, weights drawn at random")
-    prior = Message("certify.prior", "the same relative, weights as trained")
-    short = Message("certify.short", "a compressed relative")
-    rows = [_row(this, r.certificate, translate) for r in found.this_model if r.certificate is not None]
-    for relative in found.relatives:
-        rows.append(_row(drawn, relative.gibbs, translate))
-        rows.append(_row(prior, relative.holdout, translate))
-    if found.compressed is not None:
-        rows.append(_row(short, found.compressed.certificate, translate))
+    rows = [_row(about, certificate, translate) for about, certificate in _about(found)]
     if rows:
         show_table(headings, rows)
     for result in found.this_model:
         if result.reading is not None:
             remark(result.reading.render(translate))
-    for relative in found.relatives:
-        remark(_told(relative).render(translate))
+    for made in _made(found):
+        remark(_told(made).render(translate))
     if (small := found.compressed) is not None:
         text = "The compressed relative is described in {bits:,.0f} bits: {dimension} whole numbers between ±{largest}."
         values = {"bits": small.bits, "dimension": small.dimension, "largest": small.largest}
         remark(Message("certify.compressed", text, **values).render(translate))
     for name, reason in found.left_out.items():
         remark(f"{name}: {reason.render(translate)}")
+
+
+def _about(found: Certified) -> list[tuple[Message, Certificate]]:
+    """Every certificate with whom it is about, the headline first."""
+    from theorylens.results import Message
+
+    this = Message("certify.this", "this network")
+    rows = [(this, r.certificate) for r in found.this_model if r.certificate is not None]
+    for relative in found.relatives:
+        rows.append((Message("certify.drawn", "a relative, weights drawn at random"), relative.gibbs))
+        rows.append((Message("certify.prior", "the same relative, weights as trained"), relative.holdout))
+    for each in found.recursive:
+        rows.append((Message("certify.recursive", "a relative trained in steps, weights drawn"), each.certificate))
+        rows.append((Message("certify.first", "its first network, weights as trained"), each.holdout))
+    for run in found.progressive:
+        rows.append((Message("certify.run", "one of a run of relatives, drawn at random"), run.certificate))
+    for vote in found.votes:
+        rows.append((Message("certify.vote", "the vote of {count} relatives", count=len(vote.voters)), vote.holdout))
+        rows.append((Message("certify.tandem", "the same vote, from pairs"), vote.tandem))
+    if found.compressed is not None:
+        rows.append((Message("certify.short", "a compressed relative"), found.compressed.certificate))
+    return rows
 
 
 def _row(about: Message, certificate: Certificate, translate: Translate) -> Sequence[str]:
@@ -153,18 +192,49 @@ def _row(about: Message, certificate: Certificate, translate: Translate) -> Sequ
     )  # fmt: skip
 
 
-def _told(relative: Relative) -> Message:
+def _told(made: Relative | Recursive | Progressive | Voted) -> Message:
+    """One sentence about the errors behind a certificate and what was paid for."""
+    from theorylens.generalization import Progressive, Recursive, Relative
     from theorylens.results import Message
 
-    values = {
-        "n": relative.gibbs.n, "gibbs": relative.risk.mean, "prior": relative.holdout.empirical,
-        "kl": relative.divergence, "random": relative.random_parameters, "known": relative.gibbs.comparisons,
-    }  # fmt: skip
+    if isinstance(made, Relative):
+        values = {
+            "n": made.gibbs.n, "gibbs": made.risk.mean, "prior": made.holdout.empirical, "kl": made.divergence,
+            "random": made.random_parameters, "known": made.gibbs.comparisons,
+        }  # fmt: skip
+        text = (
+            "The relative errs on {prior:.2%} of {n} units it did not see, and on {gibbs:.2%} with {random:,} of its "
+            "weights drawn at random (KL {kl:.3g} nats); ways paid for: {known}. Each bound stands at its own level."
+        )
+        return Message("certify.relative", text, **values)
+    if isinstance(made, Recursive):
+        nats = sum(made.divergences)
+        text = (
+            "The relative learns from all units in {steps} steps; its first network errs on {prior:.2%} of {n} units "
+            "it did not see, later ones moved by {kl:.3g} nats in all; ways paid for: {known}."
+        )
+        return Message(
+            "certify.told_recursive", text, steps=len(made.bounds.bounds), prior=made.holdout.empirical,
+            n=made.holdout.n, kl=nats, known=made.certificate.comparisons,
+        )  # fmt: skip
+    if isinstance(made, Progressive):
+        rates = [k / m for k, m in zip(made.errors, made.sizes, strict=True)]
+        text = (
+            "Each of {count} networks was tested on units that only later ones learnt from: {first:.2%} errors of the "
+            "first, {last:.2%} of the last; ways paid for: {known}. The bound is about one of them drawn at random."
+        )
+        return Message(
+            "certify.told_run", text, count=len(rates), first=rates[0], last=rates[-1],
+            known=made.certificate.comparisons,
+        )  # fmt: skip
     text = (
-        "The relative errs on {prior:.2%} of {n} units it did not see, and on {gibbs:.2%} with {random:,} of its "
-        "weights drawn at random (KL {kl:.3g} nats); ways paid for: {known}. Each bound stands at its own level."
+        "The vote errs on {vote:.2%} of {n} units nobody saw, single voters on {least:.2%} to {most:.2%}; ways paid "
+        "for: {known}. Each bound stands at its own level."
     )
-    return Message("certify.relative", text, **values)
+    return Message(
+        "certify.told_vote", text, vote=made.holdout.empirical, n=made.holdout.n, least=min(made.voters),
+        most=max(made.voters), known=made.holdout.comparisons,
+    )  # fmt: skip
 
 
 def _plain(found: Certified) -> dict[str, Any]:
@@ -185,6 +255,24 @@ def _plain(found: Certified) -> dict[str, Any]:
                 "random_parameters": r.random_parameters, "terms": r.risk.terms, "test_error": r.test_error,
             }
             for r in found.relatives
+        ],
+        "recursive": [
+            {
+                "drawn": of(r.certificate), "as_trained": of(r.holdout), "bounds": r.bounds.bounds,
+                "divergences": r.divergences, "test_error": r.test_error,
+            }
+            for r in found.recursive
+        ],
+        "progressive": [
+            {"one_of_the_run": of(p.certificate), "errors": p.errors, "sizes": p.sizes, "test_errors": p.test_errors}
+            for p in found.progressive
+        ],
+        "votes": [
+            {
+                "vote": of(v.holdout), "tandem": of(v.tandem), "first_order": of(v.first_order), "voters": v.voters,
+                "test_error": v.test_error,
+            }
+            for v in found.votes
         ],
         "compressed": None if found.compressed is None else {
             "certificate": of(found.compressed.certificate), "bits": found.compressed.bits,
