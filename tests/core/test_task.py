@@ -3,13 +3,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from theorylens.core import RefusedError, Task, zero_one
+from theorylens.core import RefusedError, Task, global_randomness_kept, zero_one
 from theorylens.numerics import Objective
 
 RNG = torch.Generator().manual_seed(0)
 X = torch.randn(23, 4, generator=RNG, dtype=torch.float64)
 Y = torch.randint(0, 3, (23,), generator=RNG)
-NET = nn.Linear(4, 3).double()
+with global_randomness_kept(0):
+    NET = nn.Linear(4, 3).double()
 WEIGHT = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
 IGNORED = torch.where(torch.arange(23) % 4 == 0, -100, Y)
 
