@@ -345,3 +345,24 @@ def test_independent_features_are_shattered():
 def test_what_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_a_vote_of_three_stumps_on_a_line_shatters_four_points_and_the_forest_bound_knows():
+    """Every labelling of points on a line by a majority of three two-sided thresholds, listed."""
+    from itertools import combinations_with_replacement
+
+    dimension = 0
+    for m in range(1, 7):
+        cuts = [np.where(np.arange(m) < c, s, -s) for c in range(m + 1) for s in (-1, 1)]
+        votes = {tuple(np.sign(sum(three))) for three in combinations_with_replacement(cuts, 3)}
+        dimension = m if len(votes) == 2**m else dimension
+    assert dimension == 4
+    found = vc_tree(1, splits=1, trees=3)
+    assert found.lower <= dimension <= found.upper
+    assert vc_tree(5, depth=3, trees=1) == vc_tree(5, depth=3)
+    assert vc_tree(5, depth=3, trees=2).upper > vc_tree(5, depth=3).upper
+
+
+def test_a_forest_has_at_least_one_tree():
+    with pytest.raises(ValueError, match="trees must be at least 1"):
+        vc_tree(5, depth=3, trees=0)

@@ -74,31 +74,34 @@ def vc_stump(features: int) -> VcDimension:
     return VcDimension(lower=d, upper=d, lower_theorem=theorem, upper_theorem=theorem)
 
 
-def vc_tree(features: int, *, splits: int | None = None, depth: int | None = None) -> VcDimension:
+def vc_tree(
+    features: int, *, splits: int | None = None, depth: int | None = None, trees: int = 1
+) -> VcDimension:  # fmt: skip
     """Binary trees that compare one of ``features`` real features with a threshold at each of ``splits`` nodes.
 
     At least the number of leaves (as many points on a line), and no less than a stump. At most what the growth
     function allows: a tree on m points is a shape, one of features (m - 1) + 1 cuts at each node, and a label for each
     leaf. ``depth`` k stands for the complete tree of 2^k - 1 splits, whose shape is known. The 2^k often quoted for
-    trees of depth k is only the lower end.
+    trees of depth k is only the lower end. ``trees`` above 1: a majority vote of so many, as in a random forest; what
+    it answers is decided by what each tree answers, so the growth functions multiply.
 
     >>> found = vc_tree(10, depth=3)
     >>> found.lower, found.upper
     (8, 74)
     """
-    features = whole("features", features)
+    features, trees = whole("features", features), whole("trees", trees)
     if (splits is None) == (depth is None):
         raise ValueError("give either splits, the number of inner nodes, or depth, of a complete tree")
     nodes = 2 ** whole("depth", depth) - 1 if splits is None else whole("splits", splits)
     shapes = 0.0 if splits is None else math.lgamma(2 * nodes + 1) - math.lgamma(nodes + 2) - math.lgamma(nodes + 1)
-    if nodes == 1:
+    if nodes == 1 and trees == 1:
         return vc_stump(features)
     leaves = Message("theorem.leaves", "one point per leaf")
-    if features == 1:  # a line cut into intervals, one per leaf
+    if features == 1 and trees == 1:  # a line cut into intervals, one per leaf
         return VcDimension(lower=nodes + 1, upper=nodes + 1, lower_theorem=leaves, upper_theorem=leaves)
 
     def log_growth(m: int) -> float:
-        return shapes + nodes * math.log(features * (m - 1) + 1) + (nodes + 1) * math.log(2)
+        return trees * (shapes + nodes * math.log(features * (m - 1) + 1) + (nodes + 1) * math.log(2))
 
     return VcDimension(
         lower=max(nodes + 1, vc_stump(features).lower), upper=largest_shattered(log_growth),
