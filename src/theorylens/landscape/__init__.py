@@ -35,6 +35,7 @@ from ._escape_time import (
 )
 from ._exact_trace import gauss_newton_trace
 from ._expected_sharpness import expected_sharpness
+from ._find_critical import CriticalPointSearch, Found, find_critical_point
 from ._fisher import MonteCarloFisher, fisher
 from ._flatness import CurvatureSummary, curvature_summary
 from ._gauss_newton import EmpiricalFisher, GaussNewton, ggn, hessian
@@ -55,6 +56,7 @@ from ._second_order import SecondOrderTest, is_second_order_stationary, is_stric
 from ._shards import fisher_rao_norm, m_sharpness
 from ._sharpness import SHARPNESS_KINDS, SharpnessKind, rescaling_table, sharpness
 from ._sharpness_probe import probe_expected_sharpness
+from ._signs import Signs
 from ._slices import Slice, Surface, slice_1d, slice_2d
 from ._soups import LatestWeights, Soup, greedy_soup, uniform_soup
 from ._spectrum_probe import probe_spectral_density
@@ -62,6 +64,7 @@ from ._spectrum_split import SpectrumSplit, spectrum_split
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
 from ._swag import SWAG
+from ._symmetries import symmetry_directions
 from ._tolerated_radius import pac_bayes_sharpness, tolerated_radius
 from ._trace import hessian_trace, trace
 from ._trace_probe import probe_trace
@@ -77,26 +80,26 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "AcceleratedMove", "AcceleratedPerturbedGD", "Alignment", "BulkFit", "Connection", "CriticalPoint",
-    "CubicNewton", "CubicStep", "CurvatureMove", "CurvatureSummary", "Diagonal", "Displaced", "Eigenvalues",
-    "EmpiricalFisher", "Ends", "EscapeDirection", "EscapeRun", "FisherSAM", "GSAM", "GaussNewton", "Invariance",
-    "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent", "NoisyGD",
-    "PROBES", "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SAM", "SHARPNESS_KINDS",
-    "SWAG", "SaddleFreeNewton", "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Slice", "Soup",
-    "SpectralDensity", "SpectrumSplit", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "USAM",
-    "UnitAxis", "UnitGroup", "WorstCase", "adam_stability_limit", "align", "average_weights", "averaged_model",
-    "averaging", "barrier", "both_ends", "bulk_fit", "classify", "connect", "critical_point", "cubic_step",
-    "curvature_directions", "curvature_summary", "diagonal", "downward_direction", "eigenvalues", "escape_direction",
-    "escape_time", "expected_sharpness", "fisher", "fisher_rao_norm", "flow_escape_time", "frobenius_norm",
-    "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "greedy_soup", "hessian",
-    "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
-    "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time",
-    "noise_along", "noisy_gd_escape_steps", "octopus", "operator_density", "p_spin_complexity", "p_spin_index_share",
-    "p_spin_threshold", "pac_bayes_sharpness", "perturbed_gd_escape_steps", "perturbed_gd_thresholds",
-    "piecewise_linear", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
-    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
-    "relative_flatness", "rescaled", "rescaling_table", "second_order_test", "sharpness", "slice_1d", "slice_2d",
-    "small_noise_exit_time", "spectral_density", "spectrum_split", "stability_limit", "step_rule", "strict_saddle",
-    "tolerated_radius", "trace", "trace_split", "uniform_soup", "unit_groups", "update_statistics",
-    "worst_case_sharpness",
+    "ASAM", "GSAM", "PROBES", "SAM", "SHARPNESS_KINDS", "SWAG", "USAM", "AcceleratedMove", "AcceleratedPerturbedGD",
+    "Alignment", "BulkFit", "Connection", "CriticalPoint", "CriticalPointSearch", "CubicNewton", "CubicStep",
+    "CurvatureMove", "CurvatureSummary", "Diagonal", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends",
+    "EscapeDirection", "EscapeRun", "FisherSAM", "Found", "GaussNewton", "Invariance", "LatestWeights",
+    "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent", "NoisyGD", "Path",
+    "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest",
+    "SharpnessKind", "SharpnessTracker", "Signs", "Slice", "Soup", "SpectralDensity", "SpectrumSplit", "StepRule",
+    "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "UnitAxis", "UnitGroup", "WorstCase", "adam_stability_limit",
+    "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends", "bulk_fit", "classify",
+    "connect", "critical_point", "cubic_step", "curvature_directions", "curvature_summary", "diagonal",
+    "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness", "find_critical_point",
+    "fisher", "fisher_rao_norm", "flow_escape_time", "frobenius_norm", "gauss_newton_trace", "gd_escape_steps", "ggn",
+    "goe_all_positive", "goe_exponent", "greedy_soup", "hessian", "hessian_eigenvalues", "hessian_trace", "invariance",
+    "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness", "layer_curvature", "linear_path",
+    "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along", "noisy_gd_escape_steps", "octopus",
+    "operator_density", "p_spin_complexity", "p_spin_index_share", "p_spin_threshold", "pac_bayes_sharpness",
+    "perturbed_gd_escape_steps", "perturbed_gd_thresholds", "piecewise_linear", "probe_averaged_checkpoints",
+    "probe_critical_point", "probe_eigenvalues", "probe_expected_sharpness", "probe_linear_path",
+    "probe_spectral_density", "probe_trace", "random_direction", "relative_flatness", "rescaled", "rescaling_table",
+    "second_order_test", "sharpness", "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density",
+    "spectrum_split", "stability_limit", "step_rule", "strict_saddle", "symmetry_directions", "tolerated_radius",
+    "trace", "trace_split", "uniform_soup", "unit_groups", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

@@ -10,18 +10,20 @@ Breaks   a loss whose infimum lies at infinity (cross-entropy on separable data)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 import torch
 from torch import nn
 
-from theorylens.core import Task, objective, rng_for
+from theorylens.core import RefusedError, Task, objective, rng_for
 from theorylens.numerics.objective import Objective
 from theorylens.results import Estimate
 
 from ._curvature import NEGLIGIBLE, Ends, both_ends
+from ._signs import Signs, eigenvalue_signs
+from ._symmetries import symmetry_directions
 
 AT_REST = 1e-2  # |g| |θ| / loss: moving by 1 % of the weights' norm then changes the loss by 0.01 % of itself
 
@@ -48,6 +50,11 @@ class CriticalPoint:
         That of the network before training on the same data; None when it was not given.
     ends
         Largest and smallest eigenvalues of the Hessian with residuals.
+    signs
+        Index, nullity and number of positive eigenvalues; None when they were not asked for.
+    symmetries
+        Directions in which the function does not change at all, as far as they are known: so many of the zero
+        eigenvalues of a critical point say nothing about the loss. None when the network's graph does not tell.
     """
 
     loss: float
@@ -55,6 +62,8 @@ class CriticalPoint:
     parameter_norm: float
     initial_gradient_norm: float | None
     ends: Ends
+    signs: Signs | None = None
+    symmetries: int | None = None
 
     @property
     def relative(self) -> float:
@@ -100,7 +109,7 @@ def critical_point(
     seed: int = 0,
     batch_size: int = 256,
 ) -> CriticalPoint:
-    """Gradient and outermost eigenvalues of the Hessian of a loss at a network's parameters.
+    """Gradient, outermost eigenvalues and signs of the Hessian of a loss at a network's parameters.
 
     Parameters
     ----------
@@ -111,7 +120,8 @@ def critical_point(
     tolerance
         Error of the eigenvalues relative to the largest.
 
-    Errors are those of `eigenvalues`.
+    Up to 400 parameters all eigenvalues are computed, and the signs are exact; beyond, four random starts of 60
+    products each count them. Errors are those of `eigenvalues`.
 
     >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0], [2.0]])
     >>> net = nn.Linear(2, 1, bias=False)
@@ -122,8 +132,24 @@ def critical_point(
     task = loss if isinstance(loss, Task) else Task(loss=loss)
     goal = objective(model, data, task, batch_size=batch_size)
     start = None if initial is None else objective(initial, data, task, batch_size=batch_size)
-    ends = both_ends(goal, k=1, tolerance=tolerance, generator=rng_for(seed, "landscape.critical_point"))
-    return describe(goal, ends, None if start is None else gradient_norm(start))
+    generator = rng_for(seed, "landscape.critical_point")
+    ends = both_ends(goal, k=1, tolerance=tolerance, generator=generator)
+    signs = eigenvalue_signs(goal, _threshold(ends), generator=generator)
+    point = describe(goal, ends, None if start is None else gradient_norm(start))
+    return replace(point, signs=signs, symmetries=known_symmetries(model, data, task))
+
+
+def known_symmetries(model: nn.Module, data: Any, task: Task) -> int | None:
+    """Number of directions of `symmetry_directions`; None where the units of the network cannot be followed."""
+    try:
+        return len(symmetry_directions(model, data, task))
+    except RefusedError:
+        return None
+
+
+def _threshold(ends: Ends) -> float:
+    """|eigenvalue| that counts as zero: a ten-thousandth of the spectrum, as in `classify`."""
+    return NEGLIGIBLE * max(abs(float(ends.top.values[0])), abs(float(ends.bottom.values[0])))
 
 
 def describe(goal: Objective, ends: Ends, initial_gradient_norm: float | None) -> CriticalPoint:

@@ -102,10 +102,14 @@ class Tracing:
         for node in self.graph.nodes:
             self._visit(node)
 
+    def groups_or_none(self) -> tuple[UnitGroup, ...]:
+        """What can be permuted, in the order in which the graph comes to it; empty when nothing can."""
+        found = [u for i, u in self._units.items() if self._parent[i] == i and not u.fixed and (u.size or 0) > 0]
+        return tuple(_group(units) for units in found if units.axes)
+
     def groups(self) -> tuple[UnitGroup, ...]:
-        """What can be permuted, in the order in which the graph comes to it."""
-        found = [u for i, u in self._units.items() if self._parent[i] == i and not u.fixed and (u.size or 0) > 1]
-        made = tuple(_group(units) for units in found if units.axes)
+        """The same, refused when nothing can be permuted."""
+        made = self.groups_or_none()
         if not made:
             raise RefusedError(
                 f"{type(self.model).__name__} has no hidden units whose order is free: all are tied to its inputs or "
