@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .bulk import BulkFit, fit_marchenko_pastur
     from .concentration import bennett, bernstein, chernoff_kl, dkw, empirical_bernstein, hoeffding
     from .counting import Tally, count, tally
+    from .deflation import deflated_trace
     from .differences import azuma, azuma_deviation, bounded_differences, efron_stein, mcdiarmid, mcdiarmid_deviation
     from .example_squares import ExampleSquares
     from .graph import graph_bytes
@@ -43,6 +44,7 @@ _HOMES = {
     "bulk": ("BulkFit", "fit_marchenko_pastur"),
     "concentration": ("bennett", "bernstein", "chernoff_kl", "dkw", "empirical_bernstein", "hoeffding"),
     "counting": ("Tally", "count", "tally"),
+    "deflation": ("deflated_trace",),
     "differences": (
         "azuma",
         "azuma_deviation",
@@ -79,8 +81,8 @@ __all__ = [
     "Batch", "BulkFit", "Counted", "DenseOperator", "ExampleSquares", "Hessian", "KeptProducts", "LossSum",
     "Neighbours", "NoSecondDerivativeError", "Objective", "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows",
     "as_linear_operator", "azuma", "azuma_deviation", "bennett", "bent", "bernstein", "bounded_differences",
-    "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "dkw", "efron_stein", "eigenvalues",
-    "empirical_bernstein", "fit_marchenko_pastur", "fitting", "flatten", "frobenius", "goe_all_positive",
+    "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "deflated_trace", "dkw", "efron_stein",
+    "eigenvalues", "empirical_bernstein", "fit_marchenko_pastur", "fitting", "flatten", "frobenius", "goe_all_positive",
     "goe_exponent", "graph_bytes", "hoeffding", "hutchinson", "hutchinson_diagonal", "hutchpp", "kl", "kl_inverse",
     "lanczos_quadrature", "marchenko_pastur_cdf", "marchenko_pastur_density", "marchenko_pastur_edges", "mcdiarmid",
     "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part", "rows", "second_derivatives",
