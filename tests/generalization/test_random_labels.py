@@ -13,12 +13,12 @@ from theorylens.generalization._random_labels import random_labels
 from theorylens.training import Optimisation, SweepError, fit
 
 
-def recipe(train, test, width=64, epochs=150):
+def recipe(train, test, width=64, epochs=150, stop=0.02):
     def run(*, seed, width=width, labels=None, callbacks=()):
         with global_randomness_kept(seed):
             net = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
         given = train[1] if labels is None else labels
-        how = Optimisation(optimizer="adam", lr=1e-2, batch_size=50, epochs=epochs, stop_at=0.02)
+        how = Optimisation(optimizer="adam", lr=1e-2, batch_size=50, epochs=epochs, stop_at=stop)
         return fit(net, (train[0], given), "cross_entropy", how, seed=seed).subject(test=test)
 
     return Recipe(lambda *, seed, width=1.0, labels=None, callbacks=(): run(seed=seed, labels=labels))
@@ -65,7 +65,7 @@ def test_a_network_that_generalises_also_fits_labels_drawn_at_random(study):
 def test_test_error_grows_with_the_share_while_training_error_stays_at_zero(digits):
     x, y = digits
     train, test = (x[:400], y[:400]), (x[400:1400], y[400:1400])
-    found = random_label_study(recipe(train, test, width=256, epochs=200), y[:400], seeds=(0, 1, 2), jobs=1)
+    found = random_label_study(recipe(train, test, width=256, epochs=200, stop=0.005), y[:400], seeds=(0, 1, 2), jobs=1)
     assert (found.train_error == 0).all()
     assert (np.diff(found.test_error.mean(1)) > 0).all()
     assert np.abs(found.test_error[-1] - 0.9).max() < 0.05

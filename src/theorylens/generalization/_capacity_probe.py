@@ -44,6 +44,7 @@ from ._vc_dimension import VcDimension, largest_shattered
 from ._vc_gap import growth_gap
 
 SEEN = 512  # training examples whose last-layer features are looked at for the lower end
+GROWTH_SECONDS = 1.3  # about what some 250 growth functions take, mostly exact Sauer-Shelah sums
 WANTED = 0.1  # the gap for which the number of examples is said
 THEOREM = Message("theorem.capacity", "Vapnik's gap with the growth function of the architecture")
 REFERENCES = (
@@ -67,7 +68,7 @@ def judge(bound: float, trivial: float, upper: int, n: int) -> tuple[Verdict, Me
 
 def _cost(subject: Subject, rung: int | None) -> Work:
     n = len(subject.split("train"))
-    return Work(forwards=3.0 * n + min(n, SEEN) + 2)
+    return Work(forwards=3.0 * n + min(n, SEEN) + 2, seconds=GROWTH_SECONDS)
 
 
 @probe(code="TL105", needs={Need.MODEL, Need.TRAIN}, cost=_cost, name="generalization.capacity")

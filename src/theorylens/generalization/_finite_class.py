@@ -37,6 +37,7 @@ from ._evidence import Evidence, drawn, error_controls, evidence, hashes, ledger
 from ._holdout import Sample
 from ._test_error import DELTA
 
+CURVE_SECONDS = 0.4  # about what the curve of the bound over sizes takes
 THEOREM = Message("theorem.weight_bits", "Occam's razor over all settings of the weights' bits")
 REFERENCES = (
     "Blumer, Ehrenfeucht, Haussler, Warmuth (1987). Occam's razor. Information Processing Letters 24:377-380.",
@@ -91,7 +92,7 @@ def affordable_bits(empirical: float, trivial: float, n: int, delta: float) -> f
 
 
 def _cost(subject: Subject, rung: int | None) -> Work:
-    return Work(forwards=2.0 * len(subject.split("train")))
+    return Work(forwards=2.0 * len(subject.split("train")), seconds=CURVE_SECONDS)
 
 
 @probe(code="TL103", needs={Need.MODEL, Need.TRAIN}, cost=_cost)
