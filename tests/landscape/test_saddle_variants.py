@@ -49,7 +49,7 @@ def test_noisy_descent_leaves_the_saddle_and_jitters_around_the_minimum_as_much_
     w = at(0.0, 0.0)
     rule = NoisyGD([w], lr=lr, radius=radius)
     ends = []
-    for t in range(6000):
+    for t in range(4500):
         rule.step(with_backward(rule, demo, w))
         if t >= 1000:
             ends.append(w.detach().clone())
@@ -149,7 +149,7 @@ def test_it_is_faster_than_descent_along_a_narrow_valley_and_leaves_saddles():
     fast, slow = at(1.0, 1.0), at(1.0, 1.0)
     rule = AcceleratedPerturbedGD([fast], smoothness=100.0, lipschitz=1.0, epsilon=1e-2, radius=1e-9, wait=10_000)
     plain = torch.optim.SGD([slow], lr=1 / 100)
-    for _ in range(2000):
+    for _ in range(1000):
         rule.step(with_backward(rule, narrow, fast))
         plain.step(with_backward(plain, narrow, slow))
     assert narrow(fast).item() < 0.1 * narrow(slow).item()
