@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from theorylens.results import (
 
 from ._curvature import Ends
 from ._outermost import ROWS, TOLERANCE, network_ends, products
-from ._stationarity import CriticalPoint, Place, describe, gradient_norm
+from ._stationarity import CriticalPoint, Place, describe, gradient_norm, known_symmetries
 
 REFERENCES = (
     "Nesterov, Polyak (2006). Cubic regularization of Newton method and its global performance. "
@@ -124,6 +125,7 @@ def probe_critical_point(subject: Subject, *, rng: torch.Generator, rows: int = 
     beside = controls(subject, _norm)
     start = next((c.estimate.value for c in beside if c.role == "init"), None)
     point = describe(subject.objective("train"), ends, start)
+    point = replace(point, symmetries=known_symmetries(subject.net, subject.split("train"), subject.judged))
     verdict, reason = judge(point)
     return Result(
         estimate=Estimate(value=point.gradient_norm, uncertainty=Exact()),
@@ -184,6 +186,8 @@ def _table(point: CriticalPoint, beside: tuple[Control, ...]) -> Table:
         (Message("TL303.row.top", "largest eigenvalue"), float(top.values[0])),
         (Message("TL303.row.needed", "Lipschitz constant needed, λmin² / gradient"), point.lipschitz_needed),
     ]
+    if point.symmetries is not None:
+        rows.append((Message("TL303.row.symmetries", "directions that change no output"), float(point.symmetries)))
     return Table(
         label=Message("TL303.table", "Two derivatives of the training loss at the solution"),
         columns=(Message("TL303.table.quantity", "quantity"), Message("TL303.table.value", "value")),
