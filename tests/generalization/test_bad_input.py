@@ -194,6 +194,33 @@ TABLE = {
         dict(empirical=0.1, variance=0.05, divergence=1.0, n=9, delta=0.1),
         dict(empirical="share", variance="variance", divergence="nats", n="count", delta="delta"),
     ),
+    "variance_bound": (
+        dict(variance=0.05, divergence=1.0, n=9, delta=0.1),
+        dict(variance="variance", divergence="nats", n="count", delta="delta"),
+    ),
+    "first_order_bound": (
+        dict(gibbs=0.1, divergence=1.0, n=9, delta=0.1),
+        dict(gibbs="share", divergence="nats", n="count", delta="delta"),
+    ),
+    "tandem_bound": (
+        dict(tandem=0.1, divergence=1.0, n=9, delta=0.1),
+        dict(tandem="share", divergence="nats", n="count", delta="delta"),
+    ),
+    "split_kl": (
+        dict(values=[0.0, 0.5, 1.0], tails=[0.2, 0.1], divergence=1.0, n=9, delta=0.1),
+        dict(values="numbers", tails="shares", divergence="nats", n="count", delta="delta"),
+    ),
+    "best_scale": (dict(rate=0.1, n=9, delta=0.1), dict(rate="share", n="count", delta="delta")),
+    "progressive_bound": (
+        dict(errors=1, n=9, scale=1.0, delta=0.1),
+        dict(errors="count0", n="count", scale="positive", delta="delta"),
+    ),
+    "cmi_bound": (dict(information=0.1, n=9), dict(information="nats", n="count")),
+    "xu_raginsky": (dict(information=0.1, n=9), dict(information="nats", n="count")),
+    "rank_correlation": (
+        dict(measure=[1.0, 2.0, 3.0, 4.0], gap=[1.0, 2.0, 4.0, 3.0], level=0.9),
+        dict(measure="numbers", gap="numbers", level="delta"),
+    ),
     "ridgeless_risk": (
         dict(ratio=0.5, noise=0.1, signal=1.0), dict(ratio="positive", noise="amount", signal="amount"),
     ),
@@ -271,10 +298,10 @@ def test_a_bad_argument_is_refused_in_one_sentence(name, argument, value):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: g.clopper_pearson([1, 2, 3], [10, 10], 0.1), "."),
+        (lambda: g.clopper_pearson([1, 2, 3], [10, 10], 0.1), "shape"),
         (lambda: g.paired_comparison([0, 1], [0, 1, 1]), "one outcome per example"),
         (lambda: g.selective_error([0.1, 0.2], [0]), "one confidence and one outcome"),
-        (lambda: g.reliability([0.1, 0.2], [0]), "."),
+        (lambda: g.reliability([0.1, 0.2], [0]), "one confidence and one outcome"),
         (lambda: g.spectral_covering([1.0], [1.0, 2.0], 0.5, inputs=1.0, width=3), "one distance per spectral norm"),
         (lambda: g.holdout_bound([0, 1], units=[0]), "as many units"),
         (lambda: g.efron_stein(np.mean, np.ones(3), np.ones(4)), "one copy of every input"),

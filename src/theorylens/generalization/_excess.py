@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ._asked import probability
 from ._pac_bayes import Floats, check_risk, kl_budget, pac_bayes_kl
 
 ExcessForm = Literal["split-kl", "kl", "unexpected-bernstein"]
@@ -73,6 +74,7 @@ def split_kl(values: Sequence[float], tails: Any, divergence: Any, n: int, delta
     >>> round(split_kl((0.0, 1.0), (0.1,), 20.0, 5000, 0.05), 9) == round(pac_bayes_kl(0.1, 20.0, 5000, 0.05), 9)
     True
     """
+    delta = probability("delta", delta)
     steps = np.diff(np.asarray(values, dtype=np.float64))
     if not len(steps) or not (steps >= 0).all():
         raise ValueError(f"ascending values are needed, got {list(values)}")

@@ -55,14 +55,7 @@ def pac_bayes_empirical_bernstein(
     """
     if not 0 <= empirical <= 1:
         raise ValueError(f"the empirical risk must lie in [0, 1], got {empirical}; rescale a loss with another range")
-    if not is_whole(n) or n < 2:
-        raise ValueError(f"n must be a whole number, at least 2 to measure a variance, got {n}")
-    if not 0 <= variance <= n / (4 * (n - 1)) * (1 + 1e-12):
-        raise ValueError(f"the variance of {n} losses in [0, 1] lies between 0 and n/(4(n-1)), got {variance}")
-    if not divergence >= 0:
-        raise ValueError(f"a divergence must be at least 0, got {divergence}; check the order of posterior and prior")
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
+    _check(variance, divergence, n, delta)
     if math.isinf(divergence):
         return BernsteinBound(bound=1.0, variance=0.25, branch="variance")
     most = variance_bound(variance, divergence, n, delta / 2)
@@ -80,10 +73,22 @@ def variance_bound(variance: float, divergence: float, n: int, delta: float) -> 
     V + (1 + c) sqrt(V (KL + ln(g/delta)) / 2(n-1)) + 2c (KL + ln(g/delta)) / (n-1), c the ratio and g the size of the
     grid.
     """
+    _check(variance, divergence, n, delta)
     share = math.log(1 / delta)
     grid = max(1, math.ceil(math.log(0.5 * math.sqrt((n - 1) / share + 1) + 0.5) / math.log(GRID)))
     nats = (divergence + math.log(grid / delta)) / (n - 1)
     return min(0.25, (variance + (1 + GRID) * math.sqrt(variance * nats / 2) + 2 * GRID * nats) * (1 + 1e-14))
+
+
+def _check(variance: float, divergence: float, n: int, delta: float) -> None:
+    if not is_whole(n) or n < 2:
+        raise ValueError(f"n must be a whole number, at least 2 to measure a variance, got {n}")
+    if not 0 <= variance <= n / (4 * (n - 1)) * (1 + 1e-12):
+        raise ValueError(f"the variance of {n} losses in [0, 1] lies between 0 and n/(4(n-1)), got {variance}")
+    if not divergence >= 0:
+        raise ValueError(f"a divergence must be at least 0, got {divergence}; check the order of posterior and prior")
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
 
 
 def _bernstein_grid(n: int, delta: float) -> int:

@@ -25,7 +25,7 @@ from theorylens.core import Subject
 from theorylens.numerics.concentration import chernoff_kl
 from theorylens.results import Certificate, Message
 
-from ._asked import whole
+from ._asked import share, whole
 from ._bound_units import error_on_test, ground, of_bound_units, taken, wrong_as_trained
 from ._learnt_prior import portions
 from ._pac_bayes_forms import pac_bayes_catoni
@@ -39,7 +39,7 @@ def best_scale(rate: float, n: int, delta: float) -> float:
     >>> round(best_scale(0.05, 1000, 0.05), 4)
     0.3374
     """
-    q = max(rate, 0.5 / n)
+    q = max(share("rate", rate), 0.5 / whole("n", n))
     p = min(chernoff_kl(q, n, delta), 1 - 1e-9)
     return math.log(p * (1 - q) / (q * (1 - p)))
 
