@@ -82,7 +82,7 @@ NAMES = [
     "clopper_pearson", "kl", "kl_inverse", "hoeffding", "bernstein", "empirical_bernstein", "mcdiarmid",
     "sauer_shelah", "cover_count", "sample_complexity", "vc_gap", "vc_dimension", "rademacher", "massart", "dudley",
     "fat_shattering", "pac_bayes_kl", "pac_bayes_mcallester", "pac_bayes_quadratic", "pac_bayes_lambda",
-    "pac_bayes_catoni", "certify", "ridgeless_risk", "double_descent",
+    "pac_bayes_catoni", "certify", "ridgeless_risk", "double_descent", "rank_study",
 ]  # fmt: skip
 
 
