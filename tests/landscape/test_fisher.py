@@ -169,7 +169,7 @@ def test_graphs_of_gauss_newton_products_are_kept_within_the_budget():
         assert torch.equal(kept @ v, first)
     assert (spent.gradients, spent.hvps) == (0, 7)
     with tally() as spent:
-        assert torch.equal(rebuilt @ v, first)
+        torch.testing.assert_close(rebuilt @ v, first, rtol=1e-11, atol=1e-14)
     assert (spent.gradients, spent.hvps) == (7, 7)
     some = ggn(net, data, "cross_entropy", memory=kept._kept_bytes // 2, batch_size=2)
     assert torch.equal(some @ v, first)

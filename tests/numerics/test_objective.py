@@ -184,23 +184,23 @@ def test_a_batch_without_any_counted_target_adds_nothing():
 
 
 @pytest.mark.parametrize("name", ["mlp", "group norm", "lstm"])
-def test_no_partial_or_full_memory_gives_the_same_bits_product_after_product(name):
+def test_partial_and_full_memory_give_the_same_bits_and_none_the_same_product(name):
     net, data = made(name, n=10)
     goal = core.objective(net, data, "cross_entropy", batch_size=3)
     one = goal.hessian()
-    one @ direction(goal.size)
+    wanted = [one @ direction(goal.size, seed) for seed in (0, 1, 0)]
+    assert len(one._kept) == 4
     partial = one._kept_bytes * 2 // 4  # of batches of 3, 3, 3 and 1
-    wanted = None
-    for memory in (0, partial, 1 << 29):
+    for memory in (0, 1, partial):
         hessian = goal.hessian(memory=memory)
         products = [hessian @ direction(goal.size, seed) for seed in (0, 1, 0)]
         assert torch.equal(products[0], products[2])
-        wanted = products if wanted is None else wanted
-        assert all(torch.equal(a, b) for a, b in zip(products, wanted, strict=True))
+        for found, expected in zip(products, wanted, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-14)
+            if memory:  # with none at all, batches are taken in quarters
+                assert torch.equal(found, expected)
         assert hessian._kept_bytes <= memory
-        assert len(hessian._kept) == {0: 0, 1 << 29: 4}.get(memory, len(hessian._kept))
-        if memory == partial:
-            assert 0 < len(hessian._kept) < 4
+        assert 0 < len(hessian._kept) < 4 if memory == partial else not hessian._kept
 
 
 def test_batches_are_added_in_double_precision_whatever_the_dtype():
@@ -295,9 +295,9 @@ def test_when_a_kept_graph_no_longer_fits_all_are_dropped_and_the_product_is_rig
         return times(graph, pieces)
 
     hessian._times = short_of_memory
-    assert torch.equal(hessian @ v, wanted)
+    torch.testing.assert_close(hessian @ v, wanted, rtol=1e-11, atol=1e-14)
     assert (hessian.memory, len(hessian._kept)) == (0, 0)
-    assert torch.equal(hessian @ v, wanted)
+    torch.testing.assert_close(hessian @ v, wanted, rtol=1e-11, atol=1e-14)
 
 
 def test_other_errors_and_single_rows_that_do_not_fit_are_not_swallowed():
@@ -571,6 +571,7 @@ def test_a_product_is_that_of_the_parameters_as_they_are(memory):
     with torch.no_grad():
         net[0].weight.mul_(1.5)
     moved = hessian @ v
-    assert torch.equal(moved, core.objective(net, data, "cross_entropy", batch_size=3).hessian() @ v)
+    fresh = core.objective(net, data, "cross_entropy", batch_size=3).hessian() @ v
+    torch.testing.assert_close(moved, fresh, rtol=1e-11, atol=1e-14)
     assert not torch.allclose(moved, before)
     assert len(hessian._kept) == (3 if memory else 0)

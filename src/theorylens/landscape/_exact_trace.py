@@ -75,8 +75,8 @@ def ggn_squares(goal: Objective, task: Task, keep: Keep, watch: Watch | None = N
 
     def directions(outputs: Tensor) -> list[Tensor]:
         if watch is not None:
-            watch(outputs, targets[0])
-        return factors(goal, task, outputs.detach(), targets[0])  # the first forward of a batch is that of all of it
+            watch(outputs, targets[-1])
+        return factors(goal, task, outputs.detach(), targets[-1])  # of the forward pass just done
 
     with second_derivatives():
         for batch in goal.on_device():

@@ -24,6 +24,7 @@ from .memory import Batch, part, rows
 Forward = Callable[[nn.Module, Batch], Tensor]
 Keep = Literal["norm", "entries"]
 COLUMNS = 1 << 26  # bytes of output gradients held at once, for several directions of the outputs
+FEWEST = 32  # examples in a backward pass: fewer cost more time each
 TILE = 1 << 22  # elements of an intermediate product: 16 MiB in float32
 
 
@@ -44,6 +45,7 @@ class ExampleSquares:
         self._model, self._forward, self._keep = model, forward, keep
         self._parameters = dict(parameters)
         self._by_layers: bool | None = None  # known after the first batch
+        self._row_bytes: int | None = None  # of output gradients, one for each output; known then too
         self.totals = {
             name: p.new_zeros(1 if keep == "norm" else p.numel(), dtype=torch.float64)
             for name, p in self._parameters.items()
@@ -58,21 +60,35 @@ class ExampleSquares:
             A layer whose input is overwritten after its call, or hidden by reentrant checkpointing.
         """
         with torch.enable_grad():
-            outputs, calls, made = self._run(batch)
-            if not outputs.requires_grad:
-                return
-            if self._by_layers is None:
-                self._by_layers = self._agrees(batch, outputs, calls, made)
-                if not self._by_layers:
-                    made = Plan({}, dict(self._parameters), ())
-            columns = directions(outputs)
-            if any(made.uses.values()):
-                for name, found in self._layer_shares(outputs, calls, made, columns):
-                    self.totals[name] += found
-            if made.rest:
-                for name, found in self._single_shares(batch, made.rest, columns):
-                    self.totals[name] += found
-            count(gradients=rows(batch) * len(columns))
+            for piece in self._pieces(batch):
+                self._add(piece, directions)
+
+    def _pieces(self, batch: Batch) -> Iterator[Batch]:
+        """The batch in parts for which the output gradients of most directions fit into `COLUMNS` together."""
+        if self._row_bytes is None:
+            outputs, calls, made = self._run(part(batch, 0, 1))
+            used = {i for found in made.uses.values() for i, _ in found}
+            self._row_bytes = outputs.numel() * sum(calls[i].output.numel() * outputs.element_size() for i in used)
+        n, size = rows(batch), max(FEWEST, COLUMNS // max(1, self._row_bytes))
+        for start in range(0, n, size):
+            yield batch if n <= size else part(batch, start, start + size)
+
+    def _add(self, batch: Batch, directions: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        outputs, calls, made = self._run(batch)
+        if not outputs.requires_grad:
+            return
+        columns = directions(outputs)
+        if self._by_layers is None:
+            self._by_layers = self._agrees(batch, outputs, calls, made)
+            if not self._by_layers:
+                made = Plan({}, dict(self._parameters), ())
+        if any(made.uses.values()):
+            for name, found in self._layer_shares(outputs, calls, made, columns):
+                self.totals[name] += found
+        if made.rest:
+            for name, found in self._single_shares(batch, made.rest, columns):
+                self.totals[name] += found
+        count(gradients=rows(batch) * len(columns))
 
     def _run(self, batch: Batch) -> tuple[Tensor, list[Call], Plan]:
         with recorded(self._model) as calls:
@@ -112,13 +128,15 @@ class ExampleSquares:
         held = sum(layer.numel() * layer.element_size() for layer in layers)
         size = max(1, COLUMNS // max(1, held))
         for start in range(0, len(columns), size):
-            gathered: list[list[Tensor]] = [[] for _ in layers]
-            for column in columns[start : start + size]:
+            group = columns[start : start + size]
+            slopes: dict[int, Tensor] = {}
+            for j, column in enumerate(group):
                 found = torch.autograd.grad(outputs, layers, column.to(outputs.dtype), retain_graph=True)
-                for kept, slope in zip(gathered, found, strict=True):
-                    kept.append(_wide(slope))
-            slopes = {i: torch.stack(kept, dim=1) for i, kept in zip(used, gathered, strict=True)}
-            del gathered
+                for i, slope in zip(used, found, strict=True):
+                    if i not in slopes:
+                        slopes[i] = _wide(slope).new_empty(len(slope), len(group), *slope.shape[1:])
+                    slopes[i][:, j] = slope
+                del found
             for name, uses in made.uses.items():
                 if uses:
                     yield name, self._share([(calls[i], role, slopes[i]) for i, role in uses])

@@ -12,7 +12,7 @@ fails in the second derivative of GroupNorm.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 
 from .counting import count
 from .graph import differentiable_once, graph_bytes
-from .memory import Batch, fitting, is_out_of_memory, rows
+from .memory import Batch, fitting, is_out_of_memory, part, rows
 from .second import NoSecondDerivativeError, second_derivatives
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ G = TypeVar("G", bound=Graph)
 class KeptProducts(ABC, Generic[G]):
     """An `Operator` that is a sum over batches, each with a graph that is kept when it fits into ``memory`` bytes.
 
+    Besides, one batch is in the making, whose graph takes two to four times what a gradient of it holds. With
+    ``memory=0`` nothing is kept and batches are taken in quarters: a product then peaks below two gradients.
     When memory runs out, the kept graphs go first, then batches are halved. Parameters that were written to since the
     graphs were built make them go too: a product is that of the parameters as they are.
     """
@@ -131,11 +133,19 @@ class KeptProducts(ABC, Generic[G]):
             if i in self._kept:
                 total += self._counted(self._kept[i], direction)
             else:
-                for piece in fitting(partial(self._fresh, direction=direction, i=i, whole=rows(batch)), batch):
-                    total += piece
+                for share in self._shares(batch, direction, i):
+                    total += share
             seen += 1
         self._batches = seen
         return total
+
+    def _shares(self, batch: Batch, direction: list[Tensor], i: int) -> Iterator[Tensor]:
+        """Shares of the pieces of batch ``i`` in the product; in quarters when no graph may be kept at all."""
+        n = rows(batch)
+        step = n if self.memory > 0 else -(-n // 4)
+        for start in range(0, n, step):
+            piece = batch if step == n else part(batch, start, start + step)
+            yield from fitting(partial(self._fresh, direction=direction, i=i, whole=n), piece)
 
     def _fresh(self, piece: Batch, direction: list[Tensor], i: int, whole: int) -> Tensor:
         """The product of a piece of batch ``i`` from a new graph, which is kept when it is all of it and fits."""
