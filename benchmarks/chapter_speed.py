@@ -1,4 +1,4 @@
-"""CPU seconds of a chapter's probes on 1M parameters and 5,000 points: ``python -m benchmarks.chapter_speed [CHAPTER]``.
+"""CPU seconds of a chapter's probes, 1M parameters, 5,000 points: ``python -m benchmarks.chapter_speed [CHAPTER]``.
 
 Every probe of the chapter (generalization unless named) on one subject, at its largest rung up to 64 draws, or its
 smallest, with initial weights and all three splits; one thread, process CPU time, what was declared beside it.

@@ -16,7 +16,7 @@ from theorylens.generalization import (
     squared_path_norm,
     stable_rank,
 )
-from theorylens.generalization._measures import NAMES
+from theorylens.generalization._measure_names import NAMES
 from theorylens.landscape import expected_sharpness
 from theorylens.training import Optimisation, fit
 

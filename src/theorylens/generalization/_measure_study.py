@@ -14,38 +14,11 @@ from numpy.typing import NDArray
 from theorylens.core import Subject
 from theorylens.results import Estimate, Intervals, Message, Wall
 
+from ._measure_names import SHORT
 from ._measures import generalization_measures
 from ._rank_statistics import rank_correlation
 
 Floats = NDArray[np.float64]
-SHORT = {  # beside a line of a picture there is room for about 20 letters
-    "parameters": Message("measure.short.parameters", "parameters"),
-    "layers": Message("measure.short.layers", "layers"),
-    "length": Message("measure.short.length", "length of weights"),
-    "distance": Message("measure.short.distance", "distance from init"),
-    "frobenius": Message("measure.short.frobenius", "Frobenius product"),
-    "frobenius_margin": Message("measure.short.frobenius_margin", "Frobenius / margin"),
-    "spectral": Message("measure.short.spectral", "spectral product"),
-    "spectral_margin": Message("measure.short.spectral_margin", "spectral / margin"),
-    "stable_rank": Message("measure.short.rank", "stable rank"),
-    "spectral_complexity": Message("measure.short.complexity", "spectral complexity"),
-    "spectral_complexity_margin": Message("measure.short.complexity_margin", "complexity / margin"),
-    "path_norm": Message("measure.short.path", "path norm"),
-    "path_norm_margin": Message("measure.short.path_margin", "path norm / margin"),
-    "inverse_margin": Message("measure.short.margin", "inverse margin"),
-    "sharpness": Message("measure.short.sharpness", "sharpness"),
-    "adaptive_sharpness": Message("measure.short.adaptive", "adaptive sharpness"),
-    "flatness": Message("measure.short.flatness", "flatness"),
-    "adaptive_flatness": Message("measure.short.adaptive_flatness", "adaptive flatness"),
-    "flatness_length": Message("measure.short.from_zero", "PAC-Bayes from 0"),
-    "flatness_distance": Message("measure.short.from_init", "PAC-Bayes from init"),
-    "worst_sharpness": Message("measure.short.worst", "worst sharpness"),
-    "gradient_noise": Message("measure.short.noise", "gradient noise"),
-    "weight_alpha": Message("measure.short.alpha", "spectral exponent"),
-    "effective_parameters": Message("measure.short.effective", "effective params"),
-    "train_loss": Message("measure.short.loss", "training loss"),
-    "steps": Message("measure.short.steps", "steps to loss 0.1"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -23,10 +23,10 @@ from theorylens.bias import gradient_noise
 from theorylens.core import RefusedError, Split, Task, objective
 from theorylens.landscape import expected_sharpness
 from theorylens.numerics import to_device
-from theorylens.results import Message
 
 from ._effective_parameters import effective_parameters
 from ._margin_bound import margins
+from ._measure_names import NAMES
 from ._norms import SpectralComplexity, spectral_complexity, squared_path_norm, stable_rank, weight_matrices
 from ._tolerated_noise import tolerated_noise_value, tolerated_perturbation
 from ._weight_spectrum import mean_alpha, weight_spectrum
@@ -35,35 +35,6 @@ T = TypeVar("T")
 ROWS = 100  # training rows of the effective parameters
 NOISE_ROWS = 200  # of the variance of the gradients, which takes a backward pass for each
 HARD = 0.1  # quantile of the margins that stands for them
-NAMES = {
-    "parameters": Message("measure.parameters", "number of parameters"),
-    "layers": Message("measure.layers", "number of weight matrices"),
-    "length": Message("measure.length", "length of the weights"),
-    "distance": Message("measure.distance", "distance from initialisation"),
-    "frobenius": Message("measure.frobenius", "log10 of the product of squared Frobenius norms"),
-    "frobenius_margin": Message("measure.frobenius_margin", "log10 of squared Frobenius norms over the squared margin"),
-    "spectral": Message("measure.spectral_product", "log10 of the product of squared spectral norms"),
-    "spectral_margin": Message("measure.spectral_margin", "log10 of squared spectral norms over the squared margin"),
-    "stable_rank": Message("measure.stable_rank", "mean stable rank"),
-    "spectral_complexity": Message("measure.spectral", "log10 of the spectral complexity"),
-    "spectral_complexity_margin": Message(
-        "measure.complexity_margin", "log10 of the spectral complexity of the change over the margin"
-    ),
-    "path_norm": Message("measure.path", "log10 of the squared path norm"),
-    "path_norm_margin": Message("measure.path_margin", "log10 of the squared path norm over the squared margin"),
-    "inverse_margin": Message("measure.margin", "inverse of the squared margin"),
-    "sharpness": Message("measure.sharpness", "expected sharpness, same noise for all weights"),
-    "adaptive_sharpness": Message("measure.adaptive", "expected sharpness, noise in proportion to each weight"),
-    "flatness": Message("measure.flatness", "PAC-Bayes flatness"),
-    "adaptive_flatness": Message("measure.adaptive_flatness", "PAC-Bayes flatness, magnitude-aware"),
-    "flatness_length": Message("measure.flatness_length", "PAC-Bayes, prior around zero"),
-    "flatness_distance": Message("measure.flatness_distance", "PAC-Bayes, prior around initialisation"),
-    "worst_sharpness": Message("measure.worst_sharpness", "worst-case sharpness, magnitude-aware"),
-    "gradient_noise": Message("measure.gradient_noise", "variance of the examples' gradients"),
-    "weight_alpha": Message("measure.alpha", "mean power-law exponent of the weight spectra"),
-    "effective_parameters": Message("measure.effective", "effective parameters"),
-    "train_loss": Message("measure.loss", "training loss"),
-}
 
 
 def generalization_measures(

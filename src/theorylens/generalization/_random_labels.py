@@ -24,7 +24,8 @@ from theorylens.core import Recipe, Subject, key_seed
 from theorylens.results import Curve, Estimate, History, Line, Message, Statistical, Table, Unknown, Wall
 from theorylens.training import sweep
 
-from ._measures import NAMES, generalization_measures
+from ._measure_names import NAMES
+from ._measures import generalization_measures
 from ._scratch import kept_or_temporary
 
 Floats = NDArray[np.float64]

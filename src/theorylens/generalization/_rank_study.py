@@ -23,8 +23,9 @@ from theorylens.core import Split, global_randomness_kept, key_seed
 from theorylens.results import Cell, Intervals, Message, Table
 from theorylens.training import Optimisation, fit, sweep
 
+from ._measure_names import NAMES
 from ._measure_study import forest
-from ._measures import NAMES, generalization_measures
+from ._measures import generalization_measures
 from ._rank_statistics import Ranking, clear_pairs, rank_statistics
 from ._scratch import kept_or_temporary
 

@@ -27,7 +27,7 @@ from theorylens.core import (
     key_seed,
     seed_everything,
     studied,
-)
+)  # fmt: skip
 from theorylens.numerics.memory import Batch, to_device
 from theorylens.results import History
 
@@ -130,26 +130,20 @@ class _Run:
             raise RefusedError(
                 "the model has no parameter that requires a gradient; set requires_grad on those to train"
             )
+        self.device = self.leaves[0].device
         self.optimizer = optimisation.build(self.leaves)
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.step = 0
-        self.before = self.elapsed = 0.0
+        self.step, self.before, self.elapsed = 0, 0.0, 0.0
         self.trace: list[tuple[float, float, float]] = []
         self.records: list[dict[str, float]] = []
         self.kept: dict[int, Mapping[str, Tensor] | Path] = {}
         self._epoch: tuple[int, Tensor] | None = None
 
     @property
-    def device(self) -> torch.device:
-        return self.leaves[0].device
-
-    @property
     def over(self) -> bool:
-        """Whether the last step is taken, or the training loss of the record of this step is as low as asked for."""
-        stop, last = self.optimisation.stop_at, self.records[-1]
-        return self.step >= self.total or (
-            stop is not None and last["step"] == self.step and last["train_loss"] <= stop
-        )  # fmt: skip
+        """Whether the last step is taken, or the training loss of this step's record is as low as asked for."""
+        last = self.records[-1]
+        return self.step >= self.total or (last["step"] == self.step and self.optimisation.reached(last["train_loss"]))
 
     @cached_property
     def task(self) -> Task:
@@ -218,8 +212,7 @@ class _Run:
         with studied(self.model), torch.no_grad():
             found = judge(self.model, self.task, self._evaluated, self.device, "train")
             if self.validation is not None:
-                batches = self.validation.batches(256)
-                found |= judge(self.model, self.task, batches, self.device, "validation")
+                found |= judge(self.model, self.task, self.validation.batches(256), self.device, "validation")
         return found
 
     @cached_property

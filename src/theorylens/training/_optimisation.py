@@ -102,6 +102,10 @@ class Optimisation:
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay)
 
+    def reached(self, loss: float) -> bool:
+        """Whether a training loss is low enough to stop at."""
+        return self.stop_at is not None and loss <= self.stop_at
+
     def factor(self, done: float) -> float:
         """What ``lr`` is multiplied by when the share ``done`` of all steps lies behind."""
         if self.schedule is None:
