@@ -73,6 +73,4 @@ def test_refusals(run):
     wide = data[0].double(), data[1]
     line = [{k: t * v for k, v in twin.state_dict().items()} for t in (0.5, 2.0)]
     with pytest.raises(ValueError, match="the checkpoints lie on one line"):
-        trajectory_plane(
-            twin, wide, "cross_entropy", [{k: t * v for k, v in twin.state_dict().items()} for t in (0.5, 2)]
-        )
+        trajectory_plane(twin, wide, "cross_entropy", line)

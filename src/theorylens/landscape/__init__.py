@@ -63,6 +63,7 @@ from ._spectrum_probe import probe_spectral_density
 from ._spectrum_split import SpectrumSplit, spectrum_split
 from ._stability import StepRule, adam_stability_limit, stability_limit, step_rule
 from ._stationarity import CriticalPoint, Place, classify, critical_point
+from ._surroundings_probe import probe_surroundings
 from ._swag import SWAG
 from ._symmetries import symmetry_directions
 from ._tolerated_radius import pac_bayes_sharpness, tolerated_radius
@@ -77,7 +78,7 @@ from ._worst_case import WorstCase, keskar_sharpness, worst_case_sharpness
 
 PROBES = (
     probe_eigenvalues, probe_trace, probe_critical_point, probe_spectral_density, probe_expected_sharpness,
-    probe_linear_path, probe_averaged_checkpoints,
+    probe_linear_path, probe_averaged_checkpoints, probe_surroundings,
 )  # fmt: skip
 
 __all__ = [
@@ -99,9 +100,9 @@ __all__ = [
     "noisy_gd_escape_steps", "octopus", "operator_density", "p_spin_complexity", "p_spin_index_share",
     "p_spin_threshold", "pac_bayes_sharpness", "perturbed_gd_escape_steps", "perturbed_gd_thresholds",
     "piecewise_linear", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
-    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_trace", "random_direction",
-    "relative_flatness", "rescaled", "rescaling_table", "second_order_test", "sharpness", "slice_1d", "slice_2d",
-    "small_noise_exit_time", "spectral_density", "spectrum_split", "stability_limit", "step_rule", "strict_saddle",
-    "symmetry_directions", "tolerated_radius", "trace", "trace_split", "trajectory_plane", "uniform_soup",
-    "unit_groups", "update_statistics", "worst_case_sharpness",
+    "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_surroundings", "probe_trace",
+    "random_direction", "relative_flatness", "rescaled", "rescaling_table", "second_order_test", "sharpness",
+    "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density", "spectrum_split", "stability_limit",
+    "step_rule", "strict_saddle", "symmetry_directions", "tolerated_radius", "trace", "trace_split", "trajectory_plane",
+    "uniform_soup", "unit_groups", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

@@ -88,8 +88,8 @@ def surface_matrix(surface: Surface, label: Message, top: float | None = None) -
         top=full,
         rows=tuple(f"{a:.3g}" for a in surface.at_first),
         columns=tuple(f"{b:.3g}" for b in surface.at_second),
-        x_name=Message("landscape.surface.x", "multiples of the second direction"),
-        y_name=Message("landscape.surface.y", "multiples of the first direction"),
+        x_name=Message("landscape.surface.x", "second direction"),
+        y_name=Message("landscape.surface.y", "first direction"),
     )
 
 
