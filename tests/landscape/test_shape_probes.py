@@ -20,6 +20,7 @@ from theorylens.landscape import (
 from theorylens.landscape import _line_probe as line
 from theorylens.landscape import _sharpness_probe as sharp
 from theorylens.landscape import _spectrum_probe as spectrum
+from theorylens.landscape._expected_sharpness import mean_rise
 from theorylens.results import Curve, Estimate, Exact, Kind, Message, Statistical, Status, Unknown, Verdict
 
 WHY = Message("test.why", "for a test")
@@ -161,7 +162,7 @@ def test_random_changes_of_a_trained_network(digits):
     assert result.cost.forwards == pytest.approx(probe_expected_sharpness.cost(digits, 64).forwards, rel=0.1)
 
 
-def test_whether_a_rescaling_of_layers_moves_the_number_is_tried_where_it_can_be(digits):
+def test_whether_a_rescaling_of_layers_moves_the_number_is_tried_where_it_can_be(digits, monkeypatch):
     (assumed,) = [
         a for a in probe_expected_sharpness(digits, rung=16).assumptions if "rescaling" in a.statement.render()
     ]
@@ -176,6 +177,13 @@ def test_whether_a_rescaling_of_layers_moves_the_number_is_tried_where_it_can_be
     assert "1 pairs of layers" in assumed.evidence.render()
     assert "did not change this number when tried" in result.reading.render()
     assert result.cost.forwards == pytest.approx(probe_expected_sharpness.cost(relu, 16).forwards, rel=0.1)
+    # Noise of one size for all weights is moved by it, and that is noticed.
+    plain = lambda goal, scale, **how: mean_rise(goal, scale="absolute", **how)  # noqa: E731
+    monkeypatch.setattr(sharp, "mean_rise", plain)
+    blurred = probe_expected_sharpness(relu, rung=16)
+    (assumed,) = [a for a in blurred.assumptions if "rescaling" in a.statement.render()]
+    assert assumed.status is Status.BROKEN
+    assert "moved it by a factor" in blurred.reading.render()
     moved = sharp.Rescaled(before=0.5, after=1.5, pairs=2, same=False)
     assert "moved it by a factor 3." in sharp.read(number(0.5), 0.5, {}, 0.1, moved).render()
 
