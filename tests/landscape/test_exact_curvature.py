@@ -21,8 +21,10 @@ from theorylens.landscape import (
     trace,
     trace_split,
 )
-from theorylens.numerics import tally
-from theorylens.results import Exact, Statistical, Status
+from theorylens.landscape._trace_split import drawn
+from theorylens.numerics import Counted, DenseOperator, tally
+from theorylens.numerics.trace import mean_of_draws
+from theorylens.results import Exact, Message, Statistical, Status
 
 
 class Residual(nn.Module):
@@ -125,7 +127,10 @@ def test_curved_networks_are_named_so_and_their_interval_covers_the_truth(name):
     if len(truth) > 200:
         split = trace(net, data, "cross_entropy", draws=200)
         assert isinstance(split.uncertainty, Statistical)
-        assert split.uncertainty.method.id == "landscape.trace_split"
+        parts = trace_split(net, data, "cross_entropy", draws=200)
+        assert parts.total.uncertainty.method.id == "landscape.trace_split"
+        assert parts.total.lower <= float(truth.sum()) <= parts.total.upper
+        assert parts.linear == found
         assert split.lower <= float(truth.sum()) <= split.upper
         entries = diagonal(net, data, "cross_entropy", draws=400)
         assert not entries.exact
@@ -133,6 +138,54 @@ def test_curved_networks_are_named_so_and_their_interval_covers_the_truth(name):
         gaps = (entries.values - truth)[known] / entries.errors[known]
         assert float(gaps.square().mean()) < 2
         assert torch.allclose(entries.values[~known], truth[~known], atol=1e-10)
+
+
+def pair(share, size=40):
+    """Two symmetric matrices H and G, H - G being ``share`` times as large as G."""
+    rng = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, size, generator=rng, dtype=torch.float64) for _ in range(2))
+    half = left @ left.T
+    rest = right + right.T
+    rest = rest * share * float(half.norm() / rest.norm())
+    return DenseOperator(half + rest), DenseOperator(half), float(half.trace()), float((half + rest).trace())
+
+
+def test_draws_of_the_rest_are_taken_where_they_pay():
+    for share, pays in ((0.1, True), (2.0, False)):
+        whole, half, _, _ = pair(share)
+        counted = Counted(half)
+        found = drawn(whole, counted, 30, generator=torch.Generator().manual_seed(1))
+        assert found.split is pays
+        assert (len(found.whole), counted.products) == (30, 30 if pays else 8)
+    few = drawn(*pair(0.1)[:2], 2, generator=torch.Generator().manual_seed(1))
+    assert len(few.rest) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.1, 0.7, 2.0])
+@pytest.mark.parametrize("draws", [8, 32])
+def test_choosing_between_draws_costs_no_coverage(share, draws):
+    whole, half, exact, truth = pair(share)
+    hits = 0
+    for seed in range(2000):
+        found = drawn(whole, half, draws, generator=torch.Generator().manual_seed(seed))
+        values = [exact + r for r in found.rest] if found.split else found.whole
+        made = mean_of_draws(values, level=0.95, rounding=1e-15, method=Message("test.method", "for a test"))
+        hits += made.lower <= truth <= made.upper
+    assert hits / 2000 >= 0.95 - 3 * (0.05 * 0.95 / 2000) ** 0.5 - 0.01
+
+
+def test_a_network_whose_rest_is_small_gets_it_drawn():
+    with core.global_randomness_kept(0):
+        net = nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 3)).double()
+        x = torch.randn(30, 5).double()
+        with torch.no_grad():
+            y = net(x) + 1e-3 * torch.randn(30, 3).double()  # slopes of the loss, and with them H - G, near zero
+    found = trace(net, (x, y), "mse", draws=16)
+    assert found.uncertainty.method.id == "landscape.trace_split"
+    truth = float(dense_diagonal(net, (x, y), "mse").sum())
+    assert found.value == pytest.approx(truth, rel=1e-3)
+    assert found.upper - found.lower < 2e-3 * truth
 
 
 def test_diagonals_of_the_sums_of_squares_are_those_of_the_dense_matrices():

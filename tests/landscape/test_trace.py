@@ -141,9 +141,11 @@ def test_the_trace_of_a_trained_network(digits):
     again = probe_trace(digits, rung=32)
     assert again.estimate == result.estimate
     assert probe_trace(digits, rung=32, seed=1).estimate.value != result.estimate.value
-    assert result.cost.hvps == probe_trace.cost(digits, 32).hvps == 3 * 2 * 32 * 300  # of H and of G
-    assert result.cost.gradients == pytest.approx(probe_trace.cost(digits, 32).gradients, rel=0.15)
-    assert result.settings["route"] == "Gauss-Newton and rest"
+    announced = probe_trace.cost(digits, 32)
+    assert announced.hvps == 3 * 2 * 32 * 300  # of H, and of G where that pays
+    assert 3 * 32 * 300 < result.cost.hvps <= announced.hvps
+    assert result.cost.gradients <= announced.gradients
+    assert result.settings["route"] in ("Gauss-Newton and rest", "hutchinson")
 
 
 def test_a_linear_model_has_the_same_trace_as_its_control():

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from theorylens.numerics.operator import DenseOperator
-from theorylens.numerics.trace import _quadratic, frobenius, hutchinson, hutchinson_diagonal
+from theorylens.numerics.trace import frobenius, hutchinson, hutchinson_diagonal, quadratic
 from theorylens.results import Statistical, Unknown
 
 
@@ -21,9 +21,9 @@ GOLDEN = DenseOperator(torch.tensor([[2.0, 1.0], [1.0, 3.0]]))
 
 
 def test_golden_draws_on_two_by_two():
-    assert _quadratic(GOLDEN, torch.tensor([1.0, 1.0])) == 7
-    assert _quadratic(GOLDEN, torch.tensor([1.0, -1.0])) == 3
-    every = [_quadratic(GOLDEN, torch.tensor(signs)) for signs in itertools.product([-1.0, 1.0], repeat=2)]
+    assert quadratic(GOLDEN, torch.tensor([1.0, 1.0])) == 7
+    assert quadratic(GOLDEN, torch.tensor([1.0, -1.0])) == 3
+    every = [quadratic(GOLDEN, torch.tensor(signs)) for signs in itertools.product([-1.0, 1.0], repeat=2)]
     assert np.mean(every) == 5
 
 
@@ -45,7 +45,7 @@ def test_the_mean_over_all_sign_vectors_is_the_trace():
     matrix = torch.randn(8, 8, generator=seeded(1), dtype=torch.float64)
     operator = DenseOperator(matrix + matrix.T)
     every = [
-        _quadratic(operator, torch.tensor(signs, dtype=torch.float64))
+        quadratic(operator, torch.tensor(signs, dtype=torch.float64))
         for signs in itertools.product([-1.0, 1.0], repeat=8)
     ]
     assert np.mean(every) == pytest.approx(float(2 * matrix.trace()), rel=1e-12)

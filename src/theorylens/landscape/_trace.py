@@ -18,12 +18,15 @@ from torch import Tensor, nn
 
 from theorylens.core import RefusedError, Task, objective, rng_for
 from theorylens.numerics.memory import part
-from theorylens.numerics.objective import Objective
-from theorylens.numerics.trace import hutchinson, hutchpp
-from theorylens.results import Estimate, Exact
+from theorylens.numerics.objective import MEMORY, Objective
+from theorylens.numerics.second import second_derivatives
+from theorylens.numerics.trace import hutchinson, hutchpp, mean_of_draws
+from theorylens.results import Estimate, Exact, Message
 
-from ._gauss_newton import chosen, task_of
-from ._trace_split import TraceSplit, split
+from ._exact_trace import ggn_squares, summed
+from ._gauss_newton import GaussNewton, chosen, task_of
+from ._piecewise import obstacle
+from ._trace_split import drawn, shifted, split
 
 Method = Literal["auto", "hutchinson", "hutch++"]
 METHODS = ("auto", "hutchinson", "hutch++")
@@ -45,11 +48,11 @@ def trace(
         Products to take; unused where the answer is exact.
     method
         ``"auto"``: exact up to 200 parameters, and for networks that are piecewise linear in each parameter
-        (`piecewise_linear`), whose trace is that of the Gauss-Newton matrix. Otherwise the Gauss-Newton trace exactly
-        and ``draws`` random signs on the rest; random signs alone where that matrix has more than 256 outputs or no
-        single rows of outputs. The others are stochastic above 200 parameters: ``"hutchinson"``, random signs;
-        ``"hutch++"``, a third of the products goes into a sketch that holds the large eigenvalues, which pays where
-        few of them carry the trace.
+        (`piecewise_linear`), whose trace is that of the Gauss-Newton matrix. Otherwise ``draws`` random signs, on the
+        Hessian or on what is left of it beside the exact trace of the Gauss-Newton matrix: the first 8 draws say which
+        takes fewer products. The others are stochastic above 200 parameters: ``"hutchinson"``, random signs on the
+        Hessian; ``"hutch++"``, a third of the products goes into a sketch that holds the large eigenvalues, which pays
+        where few of them carry the trace.
     seed
         Of the random signs.
     names
@@ -97,24 +100,43 @@ def traced(goal: Objective, *, draws: int, method: Method = "auto", generator: t
         diagonal = [float((hessian @ unit)[i]) for i, unit in enumerate(basis)]
         return Traced(Estimate(value=math.fsum(diagonal), uncertainty=Exact()), "diagonal")
     if method == "auto":
-        if (parts := _parts(goal, draws, generator)) is not None:
-            return Traced(parts.total, "piecewise linear" if parts.linear.holds else "Gauss-Newton and rest")
+        task = task_of(goal)
+        if task is not None and row_outputs(goal, task):
+            return _by_parts(goal, task, draws, generator)
         return Traced(hutchinson(goal.hessian(), draws, generator=generator), "hutchinson")
     estimator = hutchinson if method == "hutchinson" else hutchpp
     return Traced(estimator(goal.hessian(), draws, generator=generator), method)
 
 
-def _parts(goal: Objective, draws: int, generator: torch.Generator) -> TraceSplit | None:
-    """The trace in two parts, None where the first cannot be had exactly at a reasonable price."""
-    task = task_of(goal)
-    if task is None:
-        return None
-    if not row_outputs(goal, task):
-        return None
-    try:
-        return split(goal, task, draws=draws, generator=generator)
-    except RefusedError:  # a loss that is not convex in the outputs
-        return None
+def _by_parts(goal: Objective, task: Task, draws: int, generator: torch.Generator) -> Traced:
+    """Exactly, or by draws of H, or of H - G beside the exact trace of G: whichever takes fewer products."""
+    if bends_at_once(goal, task) is None:
+        try:
+            parts = split(goal, task, draws=draws, generator=generator)
+            return Traced(parts.total, "piecewise linear" if parts.linear.holds else "Gauss-Newton and rest")
+        except RefusedError:  # a loss that is not convex in the outputs
+            return Traced(hutchinson(goal.hessian(), draws, generator=generator), "hutchinson")
+    half = GaussNewton(goal, task, memory=MEMORY // 2)
+    found = drawn(goal.hessian(memory=MEMORY // 2), half, draws, generator=generator)
+    rounding = torch.finfo(goal.dtype).eps
+    text = "Student's t over {draws} random-sign products (Hutchinson)"
+    method = Message("numerics.hutchinson", text, draws=draws)
+    if found.split:
+        try:
+            exact = summed(ggn_squares(goal, task, "norm"))
+        except RefusedError:
+            exact = None
+        if exact is not None:
+            rest = mean_of_draws(found.rest, level=0.95, rounding=rounding, method=method)
+            return Traced(shifted(rest, exact, draws), "Gauss-Newton and rest")
+    return Traced(mean_of_draws(found.whole, level=0.95, rounding=rounding, method=method), "hutchinson")
+
+
+def bends_at_once(goal: Objective, task: Task) -> str | None:
+    """What in the graph of the first example stands in the way of an exact trace."""
+    one = part(next(iter(goal.on_device())), 0, 1)
+    with second_derivatives(), torch.enable_grad():
+        return obstacle(goal, task, *task.forward(goal.model, one))
 
 
 def row_outputs(goal: Objective, task: Task) -> bool:

@@ -112,7 +112,7 @@ def _cost(subject: Subject, rung: int | None) -> Work:
     if size <= FEW:
         return Work(forwards=rows, gradients=rows, hvps=rows * size) * runs
     outputs, linear = subject.once("landscape.trace.route", lambda: _route(subject))
-    passes, draws = 2 + (outputs or 0), 0 if linear else (rung or 0) * (1 if outputs is None else 2)
+    passes, draws = 3 + (outputs or 0), 0 if linear else (rung or 0) * (1 if outputs is None else 2)
     compared = min(rows, COMPARED) * 2 * min(DRAWS, len(varied)) if linear else 0
     return Work(forwards=2 * rows, gradients=rows * passes, hvps=rows * draws + compared) * runs
 

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from theorylens.core import Task, rng_for
 from theorylens.numerics.objective import MEMORY, Objective
-from theorylens.numerics.operator import Operator
-from theorylens.numerics.trace import hutchinson
+from theorylens.numerics.operator import Counted, Operator
+from theorylens.numerics.trace import hutchinson, quadratic, random_signs
 from theorylens.results import Estimate, Exact, Message, Statistical
 
 from ._exact_trace import ggn_squares, summed
 from ._gauss_newton import GaussNewton, settled
 from ._piecewise import PiecewiseLinear, disagreement, obstacle
+
+PILOT = 8  # draws that take both products
+WORTH = 3.0  # twice the price of a draw, and room for an unlucky comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +74,46 @@ def split(goal: Objective, task: Task, *, draws: int, generator: torch.Generator
         nothing = Estimate(value=0.0, uncertainty=Exact())
         return TraceSplit(gauss_newton=exact, residual=nothing, total=exact, linear=linear)
     rest = hutchinson(residual(goal, task), draws, generator=generator)
+    return TraceSplit(gauss_newton=exact, residual=rest, total=shifted(rest, value, draws), linear=linear)
+
+
+def shifted(rest: Estimate, exact: float, draws: int) -> Estimate:
+    """The sampled rest plus the exact part."""
     limits = rest.uncertainty
     if isinstance(limits, Statistical):
         text = "exact Gauss-Newton trace, plus Student's t over {draws} random-sign products with the rest, H - G"
         method = Message("landscape.trace_split", text, draws=draws)
-        lower, upper = limits.lower + value, limits.upper + value
+        lower, upper = limits.lower + exact, limits.upper + exact
         limits = Statistical(lower=lower, upper=upper, level=limits.level, method=method)
-    total = Estimate(value=value + rest.value, uncertainty=limits)
-    return TraceSplit(gauss_newton=exact, residual=rest, total=total, linear=linear)
+    return Estimate(value=exact + rest.value, uncertainty=limits)
+
+
+class Draws(NamedTuple):
+    """z . Hz for each draw, and z . (H - G)z as long as it was taken; which of the two serves the trace."""
+
+    whole: list[float]
+    rest: list[float]
+    split: bool
+
+
+def drawn(hessian: Operator, half: Operator, draws: int, *, generator: torch.Generator) -> Draws:
+    """Random-sign draws of H, and of H - G where that pays.
+
+    Under layer normalisation H - G is as large as H, elsewhere it may be much smaller. The first draws take both
+    products; the second is given up unless it saves `WORTH` times the draws.
+    """
+    left, right = Counted(hessian), Counted(half)
+    whole: list[float] = []
+    rest: list[float] = []
+    split = True
+    for i in range(draws):
+        z = random_signs(left, generator)
+        whole.append(quadratic(left, z))
+        if split:
+            rest.append(whole[-1] - quadratic(right, z))
+        if i + 1 == min(PILOT, draws):
+            split = WORTH * float(np.var(rest)) < float(np.var(whole))
+    return Draws(whole, rest, split)
 
 
 def residual(goal: Objective, task: Task, *, memory: int = MEMORY) -> Operator:

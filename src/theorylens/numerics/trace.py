@@ -9,6 +9,7 @@ Breaks   when a few eigenvalues carry the trace and draws are few: see `hutchins
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,23 +45,23 @@ def hutchinson(operator: Operator, draws: int, *, level: float = 0.95, generator
     if not 0 < level < 1:
         raise ValueError(f"level must lie strictly between 0 and 1, got {level}")
     counted = Counted(operator)
-    values = np.array([_quadratic(counted, random_signs(counted, generator)) for _ in range(draws)])
-    mean = math.fsum(values) / draws
-    spread = float(values.std(ddof=1))
-    if spread <= draws * torch.finfo(operator.dtype).eps * float(np.abs(values).max()):
-        return Estimate(
-            value=mean,
-            uncertainty=Unknown(
-                why=Message(
-                    "numerics.hutchinson.constant",
-                    "all {draws} random-sign draws gave the same number, so their spread says nothing; "
-                    "for a diagonal operator the number is exact",
-                    draws=draws,
-                )
-            ),
-        )
-    half = float(stats.t.ppf((1 + level) / 2, draws - 1)) * spread / math.sqrt(draws)
+    values = [quadratic(counted, random_signs(counted, generator)) for _ in range(draws)]
     method = Message("numerics.hutchinson", "Student's t over {draws} random-sign products (Hutchinson)", draws=draws)
+    return mean_of_draws(values, level=level, rounding=torch.finfo(operator.dtype).eps, method=method)
+
+
+def mean_of_draws(values: Sequence[float], *, level: float, rounding: float, method: Message) -> Estimate:
+    """Mean of independent draws of a quadratic form with Student's t; Unknown when all agree up to ``rounding``."""
+    draws, each = len(values), np.array(values)
+    mean, spread = math.fsum(values) / draws, float(each.std(ddof=1))
+    if spread <= draws * rounding * float(np.abs(each).max()):
+        text = (
+            "all {draws} random-sign draws gave the same number, so their spread says nothing; for a diagonal operator "
+            "the number is exact"
+        )
+        why = Message("numerics.hutchinson.constant", text, draws=draws)
+        return Estimate(value=mean, uncertainty=Unknown(why=why))
+    half = float(stats.t.ppf((1 + level) / 2, draws - 1)) * spread / math.sqrt(draws)
     interval = Statistical(lower=mean - half, upper=mean + half, level=level, method=method)
     return Estimate(value=mean, uncertainty=interval)
 
@@ -70,7 +71,7 @@ def random_signs(operator: Operator, generator: torch.Generator) -> Float[Tensor
     return bits.to(operator.device, operator.dtype).mul_(2).sub_(1)
 
 
-def _quadratic(operator: Operator, signs: Float[Tensor, "p"]) -> float:
+def quadratic(operator: Operator, signs: Float[Tensor, "p"]) -> float:
     """z.Az; a product of signs is exact, so only the sum needs float64."""
     return float((signs * operator.matvec(signs).detach()).sum(dtype=torch.float64))
 
