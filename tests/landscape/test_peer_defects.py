@@ -293,7 +293,7 @@ def test_quadrature_reorthogonalises_so_that_no_weight_is_a_ghost():
 def test_weights_of_a_density_add_up_to_one(tiny):
     """Landscaper returns the squares of the whole eigenvector matrix: as many as nodes times nodes."""
     net, data, truth = tiny
-    found = spectral_density(net, data, "cross_entropy", k=10, draws=3, steps=20)
+    found = spectral_density(net, data, "cross_entropy", k=10, draws=3, steps=20, trace=None)
     for rule in (found.drawn, found.quadrature):
         for nodes, weights in zip(rule.nodes, rule.weights, strict=True):
             assert nodes.shape == weights.shape

@@ -81,6 +81,8 @@ def test_a_known_trace_is_the_trace_and_narrows_the_rest(relu):
         assert isinstance(found.trace.uncertainty, Exact) == (given is not None)
     assert widths["estimate"] == pytest.approx(widths["number"], rel=0.05)
     assert widths["estimate"] < widths["plain"]
+    by_itself = spectral_density(net, data, "cross_entropy", k=6, draws=4, steps=15)
+    assert by_itself.trace == exact
     guess = Estimate(value=1.0, uncertainty=Unknown(why=found.ends.top.estimate().uncertainty.why))
     with pytest.raises(ValueError, match="trace must be exact, got an estimate with an interval"):
         spectral_density(net, data, "cross_entropy", trace=guess)
@@ -94,7 +96,7 @@ def test_the_first_moment_lies_within_its_stated_error(relu):
     exact = gauss_newton_trace(net, data, "cross_entropy").value
     hits = 0
     for seed in range(20):
-        found = spectral_density(net, data, "cross_entropy", k=6, draws=2, steps=30, seed=seed)
+        found = spectral_density(net, data, "cross_entropy", k=6, draws=2, steps=30, trace=None, seed=seed)
         hits += found.trace.lower <= exact <= found.trace.upper
     assert hits >= 17  # 95 %, less three standard deviations
 

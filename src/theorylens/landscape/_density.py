@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,11 @@ from theorylens.numerics.quadrature import Quadrature, lanczos_quadrature
 from theorylens.results import Estimate, Exact, Message, Statistical, Unknown
 
 from ._curvature import BATCH, Ends, both_ends, operator_ends
+from ._exact_trace import ggn_squares, summed
 from ._flatness import FLAT, curvature_summary, share_entropy
+from ._gauss_newton import task_of
+from ._piecewise import linearity
+from ._trace import bends_at_once, row_outputs
 
 Floats = NDArray[np.float64]
 GAP = 1.5  # an eigenvalue this many times the next one stands apart, as in TL301
@@ -145,7 +149,7 @@ def spectral_density(
     k: int = 10,
     draws: int = DRAWS,
     steps: int = STEPS,
-    trace: Estimate | float | None = None,
+    trace: Estimate | float | Literal["auto"] | None = "auto",
     seed: int = 0,
     batch_size: int = BATCH,
 ) -> SpectralDensity:
@@ -161,8 +165,9 @@ def spectral_density(
         Random starts, and products for each; intervals are Student's t over the draws. With no more parameters than
         products the matrix is decomposed and everything is exact.
     trace
-        The trace where it is known exactly, as from `gauss_newton_trace` of a network of piecewise linear layers: the
-        measure is then corrected to have it, which narrows the intervals of the other numbers.
+        The trace, which the measure is then corrected to have: that narrows the intervals of the other numbers.
+        ``"auto"`` finds it where it costs as many backward passes as there are outputs (`piecewise_linear`); None
+        leaves the draws as they are.
 
     Errors are those of `eigenvalues`; a trace that is an estimate, or not that of this Hessian, is refused.
     """
@@ -171,6 +176,8 @@ def spectral_density(
             raise ValueError("trace must be exact, got an estimate with an interval; leave it out")
         trace = trace.value
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
+    if trace == "auto":
+        trace = known_trace(goal)
     generator = rng_for(seed, "landscape.spectral_density")
     ends = both_ends(goal, k=k, tolerance=1e-2, generator=generator)
     return goal_density(goal, ends, draws=draws, steps=steps, trace=trace, generator=generator)
@@ -190,6 +197,18 @@ def operator_density(
     generator = rng_for(seed, "landscape.operator_density")
     ends = operator_ends(operator, k=k, tolerance=1e-2, generator=generator)
     return _density(operator, ends, draws=draws, steps=steps, trace=trace, generator=generator)
+
+
+def known_trace(goal: Objective) -> float | None:
+    """The trace of the Hessian where backward passes alone give it exactly, else None."""
+    task = task_of(goal)
+    if task is None or not math.isfinite(goal.value) or not row_outputs(goal, task):
+        return None
+    try:
+        found = bends_at_once(goal, task) is None and linearity(goal, task).holds
+        return summed(ggn_squares(goal, task, "norm")) if found else None
+    except RefusedError:  # a loss that is not convex in the outputs
+        return None
 
 
 def goal_density(

@@ -12,16 +12,18 @@ from theorylens.results import (
     Curve,
     Estimate,
     Kind,
+    Levels,
     Line,
     Message,
     Result,
+    Spectrum,
     Status,
     Table,
     Verdict,
 )
 
 from ._curvature import subject_ends
-from ._density import DRAWS, SpectralDensity, goal_density
+from ._density import DRAWS, SpectralDensity, goal_density, known_trace
 from ._outermost import ROWS, TOLERANCE, products, wanted
 
 POINTS = 161  # of the curve
@@ -104,8 +106,10 @@ def _cost(subject: Subject, rung: int | None) -> Work:
     searched = products(subject) + 2 * beside * products(subject)
     drawn = (1 + beside) * min(DRAWS * STEPS, size)
     flops = 2.0 * size * (searched**2 / (1 + beside) + drawn * STEPS)
+    outputs = subject.classes or 1  # a backward pass for each, where they give the trace
     return Work(
-        forwards=rows * (1 + beside), gradients=3 * rows * (1 + beside), hvps=(searched + drawn) * rows, flops=flops
+        forwards=rows * (1 + beside), gradients=(3 + outputs) * rows * (1 + beside), hvps=(searched + drawn) * rows,
+        flops=flops,
     )  # fmt: skip
 
 
@@ -123,7 +127,8 @@ def probe_spectral_density(subject: Subject, *, rng: torch.Generator, rows: int 
         ends = subject_ends(other, k=wanted(subject.classes), rows=rows, tolerance=TOLERANCE)
         goal = other.objective("train", limit=rows)
         drawn = torch.Generator().set_state(state)  # the same draws for the network and its controls
-        measured.append(goal_density(goal, ends, draws=DRAWS, steps=STEPS, generator=drawn))
+        found = goal_density(goal, ends, draws=DRAWS, steps=STEPS, trace=known_trace(goal), generator=drawn)
+        measured.append(found)
         return measured[-1].effective_rank
 
     found = measure(subject)
@@ -141,7 +146,7 @@ def probe_spectral_density(subject: Subject, *, rng: torch.Generator, rows: int 
         assumptions=_assumptions(used, len(subject.split("train")), density),
         controls=beside,
         references=REFERENCES,
-        payload=(_curve(named), _table(named)),
+        payload=(_curve(named), _levels(named), _table(named)),
         settings={"rows": used, "draws": DRAWS, "steps": STEPS, "parameters": parameters},
     )
 
@@ -195,6 +200,21 @@ def _curve(named: Named) -> Curve:
         x_name=Message("TL304.figure.x", "eigenvalue"),
         y_name=Message("TL304.figure.y", "density"),
         y_log=True,
+    )
+
+
+def _levels(named: Named) -> Spectrum:
+    """The largest eigenvalues one by one, which the density shows as specks."""
+    levels = []
+    for control, density in named:
+        name = Message("TL304.network", "trained") if control is None else control.name
+        role = "network" if control is None else control.role
+        top = density.ends.top
+        levels.append(Levels(values=top.values, error=top.residuals, name=name, role=role))
+    return Spectrum(
+        label=Message("TL304.levels", "The largest eigenvalues one by one"),
+        levels=tuple(levels),
+        y_name=Message("TL304.figure.x", "eigenvalue"),
     )
 
 
