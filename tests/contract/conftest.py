@@ -29,7 +29,16 @@ def network(seed=0):
     with global_randomness_kept(seed):
         return nn.Sequential(
             nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 6, 3, padding=1),
-            nn.ReLU(), nn.Flatten(), nn.Linear(96, 32), nn.ReLU(), nn.Linear(32, 10),
+            nn.ReLU(), nn.Flatten(), nn.Linear(96, 16), nn.ReLU(), nn.Linear(16, 10),
+        )  # fmt: skip
+
+
+def wide(seed=0):
+    """One layer with enough eigenvalues for a tail; the fast network has none."""
+    with global_randomness_kept(seed):
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 40), nn.ReLU(),
+            nn.Linear(40, 10),
         )  # fmt: skip
 
 
@@ -59,12 +68,12 @@ def train(*, seed, width=1.0, labels=None, callbacks=(), make=network):
     return fitted.subject(test=(x[300:], y[300:]), name="small")
 
 
-ATTENTIVE = frozenset({"TL506"})  # probes of what a convolutional network does not have
+SPECIAL = {"TL506": transformer, "TL125": wide}  # probes of what the convolutional network does not have
 
 
 @pytest.fixture(scope="session")
-def attentive():
-    return ATTENTIVE
+def special():
+    return SPECIAL
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +87,7 @@ def subject_for():
         subject = replace(how(seed=0), recipe=recipe, others={"untrained": make(1)})
         return with_shuffled(subject, train_shuffled(subject, 0), 0)
 
-    return lambda probe: trained(transformer if probe.code in ATTENTIVE else network)
+    return lambda probe: trained(SPECIAL.get(probe.code, network))
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_answers_do_not_depend_on_batching(probe, whole, results, size):
 
 
 @pytest.fixture(scope="session")
-def in_company(subject_for, attentive):
+def in_company(subject_for, special):
     """Results of all probes run one after the other on one subject, in the order of the report or backwards.
 
     In one of the two orders any probe comes before any other, and what it leaves behind is there for the other.
@@ -77,15 +77,15 @@ def in_company(subject_for, attentive):
     @functools.cache
     def run(kind, backwards):
         shared, found = fresh(subject_for(kind)), {}
-        # The transformer is there for probes of attention; what else they may meet are probes of features and inputs.
-        chosen = [p for p in PROBES if kind.code not in attentive or p.chapter in ("representation", kind.chapter)]
+        # A special network is there for one probe; what else that may meet are probes of features and of its chapter.
+        chosen = [p for p in PROBES if kind.code not in special or p.chapter in ("representation", kind.chapter)]
         for each in reversed(chosen) if backwards else chosen:
             with contextlib.suppress(UnsuitableError):  # a probe of attention finds none in a convolutional network
                 found[each.code] = each(shared, seed=3)
         return found
 
-    kinds = {wanted: next(each for each in PROBES if (each.code in attentive) == wanted) for wanted in (False, True)}
-    return lambda probe, backwards: run(kinds[probe.code in attentive], backwards)[probe.code]
+    plain = next(each for each in PROBES if each.code not in special)
+    return lambda probe, backwards: run(probe if probe.code in special else plain, backwards)[probe.code]
 
 
 @EACH
