@@ -166,8 +166,8 @@ Found = tuple[dict[str, Certificate], str]
 def gibbs(case: str, number: int, paid: int, share: float | None = None, trained: bool = True) -> Found:
     how = PosteriorTraining(optimisation=POSTERIORS[case]) if case in POSTERIORS else PosteriorTraining()
     way = LearntPrior(
-        share=share or CASES[case][3], prior_std=SPREAD.get(case, 0.01) if trained else 0.005, draws=CASES[case][4], seed=number,
-        training=how if trained else None,
+        share=share or CASES[case][3], prior_std=SPREAD.get(case, 0.01) if trained else 0.005, draws=CASES[case][4],
+        seed=number, training=how if trained else None,
     )  # fmt: skip
     found = certify_relative(subject_of(case, number), way, delta=DELTA, comparisons=paid)
     return {"drawn": found.gibbs, "hold-out": found.holdout}, f"KL {found.divergence:.3f}, test {found.test_error:.4f}"
