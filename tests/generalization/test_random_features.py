@@ -37,6 +37,13 @@ def test_limits_of_the_penalty_and_of_few_features():
     assert (np.diff(near) > 0).all()  # without noise too: what features do not share is noise
 
 
+def test_fewer_features_than_examples_pass_on_noise_as_least_squares_does():
+    """Least squares of n rows on N features of any kind adds noise N / (n - N), without a penalty."""
+    for features, examples in ((1.0, 3.0), (0.5, 2.0), (2.0, 2.2), (5.0, 40.0)):
+        found = random_features_risk(features, examples, 0.0, noise=0.7, signal=0.0, activation="tanh")
+        assert found == pytest.approx(0.7 * features / (examples - features), rel=1e-9)
+
+
 def test_the_coupled_equations_of_the_paper_hold():
     """The product found by one equation is that of both, by fixed-point iteration of the two."""
     n1, n2, penalty = 3.0, 2.0, 0.2
