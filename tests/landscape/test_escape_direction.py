@@ -106,3 +106,13 @@ def test_refusals(quadratic):
         escape_direction(*quadratic(D)).step_length(0)
     with pytest.raises(ValueError, match="gamma and epsilon must be positive"):
         strict_saddle(*quadratic(D), gamma=0)
+
+
+@pytest.mark.parametrize("scale", [3.0, -3.0, 0.0])
+def test_a_multiple_of_the_identity_is_a_bowl_a_hill_or_flat(scale):
+    """All eigenvalues alike: the difference from the largest is rounding, which must not pass for curvature."""
+    for dtype in (torch.float32, torch.float64):
+        operator = DenseOperator(scale * torch.eye(6, dtype=dtype))
+        found = downward_direction(operator, torch.zeros(6, dtype=dtype), generator=torch.Generator().manual_seed(0))
+        assert (found is not None) is (scale < 0)
+        assert found is None or found.curvature == pytest.approx(scale, rel=1e-5)

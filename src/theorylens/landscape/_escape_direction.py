@@ -113,10 +113,12 @@ def downward_direction(
     top = lanczos.eigenvalues(hessian, 1, tolerance=tolerance, generator=generator)
     # A Ritz value is never above the largest eigenvalue; with its residual it is not below it either.
     ceiling = float(top.values[0] + top.residuals[0])
+    # Well above it: where all eigenvalues are alike, ceiling - H would be nothing but rounding.
+    above = ceiling + abs(ceiling)
     found = lanczos.eigenvalues(
-        Reflected(hessian, ceiling), 1, tolerance=tolerance, vectors=True, generator=generator
+        Reflected(hessian, above), 1, tolerance=tolerance / 2, vectors=True, generator=generator
     )  # fmt: skip
-    curvature = ceiling - float(found.values[0])
+    curvature = above - float(found.values[0])
     if curvature >= -NEGLIGIBLE * max(abs(ceiling), abs(curvature)):
         return None
     assert found.vectors is not None
