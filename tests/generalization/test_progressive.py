@@ -68,9 +68,10 @@ def test_the_certificate_is_the_bound_of_what_was_counted(gaussians):
     assert sum(share.delta for share in found.certificate.ledger) == pytest.approx(0.06, abs=1e-15)
 
 
-def test_no_network_has_seen_what_it_is_tested_on(gaussians):
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.4, 0.3, 0.3)])
+def test_no_network_has_seen_what_it_is_tested_on(gaussians, shares):
     with pytest.raises(RefusedError, match="it was to leave out"):
-        certify_progressive(gaussians.subject(100, 1, cheat=True), ProgressiveRun())
+        certify_progressive(gaussians.subject(100, 1, cheat=True), ProgressiveRun(shares=shares))
 
 
 @pytest.mark.slow
