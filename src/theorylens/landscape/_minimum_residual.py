@@ -51,7 +51,7 @@ def minimum_residual(
     shorter and the residual larger.
 
     >>> found, = minimum_residual(lambda v: np.array([2.0, 0.0]) * v, np.array([3.0, 4.0]), exactness=1e-9, steps=5)
-    >>> found.step.round(9).tolist(), round(found.residual, 9)
+    >>> (found.step.round(9) + 0.0).tolist(), round(found.residual, 9)
     ([1.5, 0.0], 0.8)
     """
     length = float(np.linalg.norm(b))

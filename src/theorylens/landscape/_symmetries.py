@@ -52,7 +52,7 @@ def symmetry_directions(model: nn.Module, data: Any, loss: Any) -> Float[Tensor,
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> symmetry_directions(net, (torch.randn(9, 3), torch.zeros(9, 2)), "mse").shape
-    torch.Size([4, 23])
+    torch.Size([4, 26])
     """
     task = loss if isinstance(loss, Task) else Task(loss=loss)
     tracing = Tracing(model)
