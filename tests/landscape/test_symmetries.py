@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from theorylens.core import objective
-from theorylens.landscape import critical_point, symmetry_directions
+from theorylens.landscape import critical_point, probe_critical_point, symmetry_directions
 from theorylens.landscape._signs import dense_spectrum, eigenvalue_signs
 
 
@@ -90,3 +90,9 @@ def test_signs_of_a_large_spectrum_are_counted_by_random_starts(quadratic):
     for estimate, truth in ((found.index, 100), (found.nullity, 200), (found.positive, 300)):
         assert estimate.value == pytest.approx(truth, abs=30)
         assert estimate.lower < estimate.value < estimate.upper
+
+
+def test_tl303_counts_them_where_the_graph_tells(digits):
+    """Ten logits and twelve tanh units: a shift for each unit and one for the biases."""
+    rows = {c.render() if hasattr(c, "render") else c: v for c, v in probe_critical_point(digits).payload[1].rows}
+    assert rows["directions that change no output"] == 13
