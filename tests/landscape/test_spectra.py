@@ -114,6 +114,14 @@ def test_the_halves_have_the_spectra_of_their_dense_matrices(tied):
     assert (np.abs(found.hessian.top.values - found.gauss_newton.top.values) <= found.reach).all()
 
 
+def test_a_linear_model_has_no_second_half_but_rounding():
+    with core.global_randomness_kept(3):
+        net, data = nn.Linear(6, 3).eval(), (torch.randn(30, 6), torch.randint(3, (30,)))
+    found = spectrum_split(net, data, "cross_entropy", k=2)
+    assert found.reach < 1e-5 * found.hessian.top.values[0]
+    assert found.gauss_newton.top.values == pytest.approx(found.hessian.top.values, rel=1e-4)
+
+
 def test_the_density_of_the_gauss_newton_half_is_semidefinite_and_has_its_trace(relu):
     net, data = relu
     half = operator_density(ggn(net, data, "cross_entropy"), k=6, draws=8, steps=20)

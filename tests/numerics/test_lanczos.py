@@ -239,10 +239,22 @@ def test_products_that_differ_from_call_to_call_do_not_pass_for_converged():
 def test_an_operator_that_is_not_symmetric_is_refused(dtype):
     matrix = torch.randn(40, 40, generator=seeded(), dtype=dtype)
     with pytest.raises(ValueError, match=r"the operator is not symmetric: a product has a part of .* Give a symmetric"):
-        eigenvalues(_Function(40, lambda v: matrix @ v, dtype), 3, generator=seeded())
+        eigenvalues(_Function(40, lambda v: matrix @ v, dtype), 3, symmetric=False, generator=seeded())
     noise = seeded(1)
     with pytest.raises(ValueError, match="whose products do not differ from call to call"):
-        eigenvalues(_Function(9, lambda v: torch.randn(9, generator=noise, dtype=dtype), dtype), 1, generator=seeded())
+        eigenvalues(
+            _Function(9, lambda v: torch.randn(9, generator=noise, dtype=dtype), dtype), 1, symmetric=False,
+            generator=seeded(),
+        )  # fmt: skip
+    trusted = eigenvalues(_Function(40, lambda v: matrix @ v, dtype), 3, max_steps=30, generator=seeded())
+    assert not trusted.converged.any()
+
+
+def test_an_operator_that_is_zero_but_for_rounding_is_no_error():
+    noise = seeded(1)
+    product = _Function(50, lambda v: 1e-9 * torch.randn(50, generator=noise, dtype=torch.float64))
+    ritz = eigenvalues(product, 2, generator=seeded())
+    assert np.abs(ritz.values).max() < 1e-7
 
 
 def many_copies(dtype=torch.float64):

@@ -178,9 +178,13 @@ def both_ends(goal: Objective, *, k: int, tolerance: float, generator: torch.Gen
     return operator_ends(goal.hessian(), k=k, tolerance=tolerance, generator=generator)
 
 
-def operator_ends(operator: Operator, *, k: int, tolerance: float, generator: torch.Generator) -> Ends:
-    """`both_ends` of any symmetric operator."""
-    top, low = lanczos.both_ends(operator, min(k, operator.size), tolerance=tolerance, generator=generator)
+def operator_ends(
+    operator: Operator, *, k: int, tolerance: float, symmetric: bool = True, generator: torch.Generator
+) -> Ends:
+    """`both_ends` of any operator; one that is not known to be symmetric is refused when its products show it."""
+    top, low = lanczos.both_ends(
+        operator, min(k, operator.size), tolerance=tolerance, symmetric=symmetric, generator=generator
+    )
     return Ends(_named(top), _named(replace(low, products=0)))
 
 

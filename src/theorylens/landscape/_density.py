@@ -195,7 +195,7 @@ def operator_density(
     (1, 5.3)
     """
     generator = rng_for(seed, "landscape.operator_density")
-    ends = operator_ends(operator, k=k, tolerance=1e-2, generator=generator)
+    ends = operator_ends(operator, k=k, tolerance=1e-2, symmetric=False, generator=generator)
     return _density(operator, ends, draws=draws, steps=steps, trace=trace, generator=generator)
 
 

@@ -91,6 +91,7 @@ def eigenvalues(
     vectors: bool = False,
     copies: bool = False,
     memory: int = MEMORY,
+    symmetric: bool = True,
     generator: torch.Generator,
 ) -> Ritz:
     """The ``k`` largest (``"LA"``), smallest (``"SA"``) or outermost (``"BE"``, half from each end) eigenvalues.
@@ -107,12 +108,15 @@ def eigenvalues(
     memory
         Bytes of the basis, one vector of the operator's size and dtype a step. When it is full, half of it is freed by
         a thick restart, which takes a few products more; at least 2 k + 4 vectors are kept whatever it says.
+    symmetric
+        Known to be: what products show against it is rounding and counts in the residuals. False for an operator from
+        elsewhere: it is then refused when its products show that it is not.
 
     Raises
     ------
     ValueError
         ``k`` outside 1 to the operator's size, another ``which``, a tolerance that is not positive; a product that is
-        not finite, has another shape than its vector, or shows that the operator is not symmetric.
+        not finite, has another shape than its vector, or shows that the operator is not ``symmetric``.
 
     >>> from theorylens.numerics.operator import DenseOperator
     >>> ritz = eigenvalues(DenseOperator(torch.diag(torch.tensor([1.0, -3.0]))), 1, generator=torch.Generator())
@@ -122,7 +126,7 @@ def eigenvalues(
     _check(operator, k, which, tolerance, max_steps)
     top = {"LA": k, "SA": 0, "BE": (k + 1) // 2}[which]
     ends = Ends(top=top, bottom=k - top, ascending=which == "SA", tolerance=tolerance)
-    search = _Search(operator, ends, max_steps, memory, generator)
+    search = _Search(operator, ends, max_steps, memory, symmetric, generator)
     if not copies:
         return _report(ends, *search.run(1), vectors=vectors)
     taken, block = 0, 1
@@ -142,6 +146,7 @@ def both_ends(
     tolerance: float = 1e-3,
     max_steps: int | None = None,
     memory: int = MEMORY,
+    symmetric: bool = True,
     generator: torch.Generator,
 ) -> tuple[Ritz, Ritz]:
     """The ``k`` largest eigenvalues to ``tolerance`` of their size, and the smallest to that share of the whole spread.
@@ -152,7 +157,7 @@ def both_ends(
     """
     _check(operator, k, "LA", tolerance, max_steps)
     ends = Ends(top=k, bottom=min(1, operator.size - k), ascending=False, tolerance=tolerance, spread=True)
-    basis, products = _Search(operator, ends, max_steps, memory, generator).run(1)
+    basis, products = _Search(operator, ends, max_steps, memory, symmetric, generator).run(1)
     whole = _report(ends, basis, products, vectors=False)
     if not ends.bottom:  # all are asked for: the last of them is the smallest
         return whole, _part(whole, slice(k - 1, k))
@@ -174,6 +179,7 @@ class _Search:
     ends: Ends
     max_steps: int | None
     memory: int
+    symmetric: bool
     generator: torch.Generator
 
     def run(self, block: int) -> tuple[Basis, int]:
@@ -187,7 +193,8 @@ class _Search:
             if basis.rows >= room and not basis.closed:
                 basis.compress(self.ends.kept(basis, room // 2))
             basis.step()
-            _symmetric(basis)
+            if not self.symmetric:
+                _check_symmetry(basis)
             if counted.products >= limit or basis.steps == basis.size:
                 break
             if _worth_looking(basis) and self.ends.settled(basis):
@@ -222,7 +229,7 @@ def _worth_looking(basis: Basis) -> bool:
     return basis.steps % max(basis.block, basis.steps // 100) == 0
 
 
-def _symmetric(basis: Basis) -> None:
+def _check_symmetry(basis: Basis) -> None:
     if basis.asymmetry > max(ASYMMETRY, torch.finfo(basis.dtype).eps ** 0.5):
         raise ValueError(
             f"the operator is not symmetric: a product has a part of {basis.asymmetry:.1g} of the largest product's "
