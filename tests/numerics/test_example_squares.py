@@ -88,6 +88,7 @@ NETS = {
     "convolutions": (convolutions, IMAGE),
     "grouped, strided, dilated": (lambda: convolutions(groups=2, stride=2, padding=1, dilation=2), IMAGE),
     "one place": (lambda: nn.Sequential(nn.Conv2d(2, 3, 7, groups=1), nn.Flatten(), nn.Linear(3, 2)), IMAGE),
+    "few places": (lambda: nn.Sequential(nn.Conv2d(8, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(32, 2)), (8, 4, 4)),
     "words": (Words, TOKENS),
     "tied": (Tied, FLAT),
     "functional": (Functional, FLAT),
@@ -131,9 +132,10 @@ def test_norms_and_entries_are_those_of_plain_reverse_mode(name):
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_places_are_paired_where_that_is_cheaper(monkeypatch):
-    # Of 9 places and 3 directions of 4 outputs each the products of places are cheaper; the other form is the twin.
-    net, x, directions = made("convolutions")
+@pytest.mark.parametrize("name", ["convolutions", "few places"])
+def test_the_size_of_tiles_does_not_matter(name, monkeypatch):
+    # Of 4 places, 72 inputs and 3 directions of 8 outputs each, products of places are the cheaper form.
+    net, x, directions = made(name)
     from theorylens.numerics import example_squares
 
     found = {}
