@@ -1,7 +1,7 @@
 """``python -m benchmarks.landscape``: products, traces, eigenvalues and densities against one gradient and curvlinops.
 
-Process CPU time, one thread, medians of interleaved runs. On the conv net Hutch++ takes minutes even on a quarter of the
-rows with a third of the products, which is to its advantage: one run of it. Needs the extra ``bench``.
+Process CPU time, one thread, medians of interleaved runs. On the conv net Hutch++ takes minutes even on a quarter of
+the rows with a third of the products, which is to its advantage: one run of it. Needs the extra ``bench``.
 """
 
 import statistics
@@ -53,8 +53,8 @@ def exact_traces() -> Iterator[Mark]:
     found = [seconds(lambda: trace(net, (x, y), "cross_entropy").value) for _ in range(3)]
     spent, value = seconds(lambda: hutchpp(net, x, y, FEW_PRODUCTS))
     yield Mark(
-        name=f"trace of the conv net, {FEW_ROWS} rows, exact", ours=statistics.median(t for t, _ in found), reference=spent,
-        route=f"curvlinops Hutch++, {FEW_PRODUCTS}, off {abs(value / found[0][1] - 1):.1%}", limit=1 / 20,
+        name=f"trace of the conv net, {FEW_ROWS} rows, exact", ours=statistics.median(t for t, _ in found),
+        reference=spent, route=f"curvlinops Hutch++, {FEW_PRODUCTS}, off {abs(value / found[0][1] - 1):.1%}", limit=1 / 20,
     )  # fmt: skip
 
 
