@@ -127,6 +127,7 @@ def test_norms_and_entries_are_those_of_plain_reverse_mode(name):
         squares = ExampleSquares(net, dict(net.named_parameters()), lambda m, b: m(b), keep=keep)
         for part in (slice(0, 3), slice(3, 5)):  # ragged
             squares.add(x[part], lambda outputs, part=part: [d[part] for d in directions])
+        assert squares._by_layers  # the comparison with a plain pass did not send everything there
         for parameter, found in squares.totals.items():
             expected = truth[parameter] if keep == "entries" else truth[parameter].sum().reshape(1)
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
@@ -154,6 +155,7 @@ def test_examples_that_mix_are_taken_one_at_a_time():
         s = torch.randn(4, 2).double()
     squares = ExampleSquares(net, dict(net.named_parameters()), lambda m, b: m(b))
     squares.add(x, lambda outputs: [s])
+    assert squares._by_layers is False
     truth = plain(net, x, [s])
     assert float(squares.totals["layer.weight"]) == pytest.approx(float(truth["layer.weight"].sum()), rel=1e-12)
 
