@@ -72,9 +72,7 @@ def test_a_loss_without_a_derivative_is_refused(net, measure):
 def test_batch_norm_and_dropout_in_training_mode_are_named_and_left_alone(measure):
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2)).train()
     before = {name: t.clone() for name, t in net.state_dict().items()}
-    with pytest.raises(
-        RefusedError, match=r"1 \(BatchNorm1d\), 2 \(Dropout\) is in training mode.*call model\.eval"
-    ):
+    with pytest.raises(RefusedError, match=r"1 \(BatchNorm1d\), 2 \(Dropout\) is in training mode.*call model\.eval"):
         measure(net, DATA, "cross_entropy")
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert net.training
