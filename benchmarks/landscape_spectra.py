@@ -97,7 +97,7 @@ def floor(net: nn.Module, x: Tensor, y: Tensor) -> None:
 def spectra(runs: int = 3) -> Iterator[Mark]:
     """Eigenvalues and densities of both networks; a ratio to curvlinops below the limit is a mark reached.
 
-    The convolutional network on an eighth of its rows, for a product on all of them takes seconds.
+    The convolutional network on an eighth of its rows: a product on all of them takes seconds.
     """
     cases = (("MLP", mlp, 1, 1 / 4, 1 / 1.8), ("conv net", convolutional, 8, 1 / 3, 1 / 1.3))
     for name, make, part, eigen_limit, density_limit in cases:
