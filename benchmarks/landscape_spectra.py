@@ -45,7 +45,7 @@ def trained(
     """A network of `benchmarks.products` after ``steps`` of SGD on clouds, in evaluation mode."""
     net, like, _ = make()
     x, y = blobs(len(like), tuple(like.shape[1:]), spread)
-    rule = torch.optim.SGD(net.train().parameters(), lr=lr)
+    rule = torch.optim.SGD(net.train().parameters(), lr=lr, momentum=momentum)
     rng = torch.Generator().manual_seed(1)
     for _ in range(steps):
         rows = torch.randint(len(x), (128,), generator=rng)
