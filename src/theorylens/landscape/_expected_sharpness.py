@@ -55,9 +55,9 @@ def expected_sharpness(
     draws
         Evaluations of the loss, in pairs z and -z that cancel its slope; even, at least 4.
 
-    In 20,000 simulated runs at the minimum of a quadratic the interval covered the mean in 93 to 95 % for nine outliers over a
-    bulk (16 to 256 draws) and in 95 % for equal eigenvalues. It covers too little where one eigenvalue carries the
-    trace (85 % at 16 draws, 91 % at 64, 94 % at 256), and then mostly because it lies too low.
+    In 20,000 simulated runs at the minimum of a quadratic the interval covered the mean in 93 to 95 % for nine
+    outliers over a bulk (16 to 256 draws) and in 95 % for equal eigenvalues. It covers too little where one eigenvalue
+    carries the trace (85 % at 16 draws, 91 % at 64, 94 % at 256), and then mostly because it lies too low.
 
     >>> rows = torch.tensor([[2.0, 0.0], [0.0, 20.0]]), torch.zeros(2, 1)  # Hessian diag(4, 400), at its minimum
     >>> net = nn.Linear(2, 1, bias=False)
