@@ -99,9 +99,9 @@ class RiskCurve:
             ),
         ]  # fmt: skip
         if self.theory is not None:
-            finite = np.isfinite(self.theory)
+            # Infinite at the threshold: a picture breaks the line there instead of drawing across the peak.
             name = Message("generalization.theory_risk", "test by theory")
-            lines.append(Line(x=self.sizes[finite], y=self.theory[finite], name=name, role="theory"))
+            lines.append(Line(x=self.sizes, y=self.theory, name=name, role="theory"))
         if y_log:  # a training risk of zero has no logarithm
             lines = [_positive(line) for line in lines]
         return Curve(
