@@ -208,7 +208,23 @@ def test_the_guess_may_toss_coins():
     from theorylens.generalization._evidence import evidence
 
     # q right in a; q/4 + 3(1-q)/4 right in b; equal at q = 1/2.
-    assert trivial_worst(evidence(subject, "test"), np.array(["a"] * 8 + ["b"] * 8)) == pytest.approx(0.5)
+    where = np.array(["a"] * 8 + ["b"] * 8)
+    found = evidence(subject, "test")
+    assert trivial_worst(found, where, plain=True) == pytest.approx(0.5)
+    assert trivial_worst(found, where, plain=False) == found.trivial == pytest.approx(6 / 16)  # on average, at least
+
+
+def test_one_logit_has_two_classes_to_guess():
+    x = torch.arange(40.0).reshape(-1, 1)
+    y = (torch.arange(40) % 4 == 0).float()
+    for targets, after in ((y, torch.nn.Flatten(0)), (y[:, None], torch.nn.Identity())):
+        layer = torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(layer.weight)
+        net = torch.nn.Sequential(layer, after)
+        subject = Subject(model=net, loss="binary_cross_entropy", test=(x, targets))
+        result = probe_worst_group(subject)
+        assert result.certificate.trivial == pytest.approx(0.5)  # a coin
+        assert result.verdict is Verdict.VACUOUS
 
 
 def test_judge_counts_only_groups_that_reach_the_worst():

@@ -73,11 +73,14 @@ def judge(found: GroupBounds, name: str, trivial: float, shared: int) -> tuple[V
 def _reason(found: GroupBounds, bound: float, trivial: float) -> tuple[Message, Verdict]:
     values = {"bound": bound, "trivial": trivial}
     if found.bound < trivial:
-        text = "the worst group errs at most {bound:.2%}; a guess that ignores the input has {trivial:.2%} in its worst"
+        text = (
+            "the worst group errs at most {bound:.2%}; a guess that ignores the input has at least {trivial:.2%} in its "
+            "worst"
+        )
         return Message("TL124.holds", text, **values), Verdict.HOLDS
     text = (
-        "the bound of {bound:.2%} is not below {trivial:.2%}, what a guess that ignores the input has in its worst "
-        "group; the smallest group has {least} units"
+        "the bound of {bound:.2%} is not below {trivial:.2%}, the least that a guess which ignores the input may have "
+        "in its worst group; the smallest group has {least} units"
     )
     return Message("TL124.vacuous", text, least=int(found.n.min()), **values), Verdict.VACUOUS
 
@@ -98,7 +101,7 @@ def probe_worst_group(subject: Subject, *, rng: torch.Generator, delta: float = 
     labels, environments = _groups(subject, base)
     found, shared = _bounds(base, labels, delta), len(base.shared_rows)
     names = [str(label) for label in found.names]
-    trivial = trivial_worst(base, labels)
+    trivial = trivial_worst(base, labels, plain=subject.judged.error is zero_one)
     verdict, reason, reading = judge(found, names[found.worst], trivial, shared)
     return Result(
         estimate=_estimate(found, delta, subject.judged.error_name),
@@ -148,14 +151,15 @@ def _groups(subject: Subject, base: Evidence) -> tuple[NDArray[Any], bool]:
     return labels, split.environments is not None
 
 
-def trivial_worst(base: Evidence, labels: NDArray[Any]) -> float:
+def trivial_worst(base: Evidence, labels: NDArray[Any], *, plain: bool) -> float:
     """Error in its worst group of the best guess that ignores the input and may toss coins: a small linear programme.
 
-    The top of the error's range where the answers are not classes under the 0-1 error.
+    Where the answers are not classes under the 0-1 error, the trivial level of the whole split: a guess errs at least
+    as much in its worst group as on average.
     """
     classes = base.answers.classes
-    if classes is None or base.answers.columns or not base.answers.binary:
-        return base.error_range[1]
+    if classes is None or not plain:
+        return base.trivial
     groups, classes_ = (np.unique(each, return_inverse=True)[1] for each in (labels, classes.numpy()))
     counts = np.zeros((groups.max() + 1, classes_.max() + 1))
     np.add.at(counts, (groups, classes_), 1.0)
