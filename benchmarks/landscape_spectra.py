@@ -27,6 +27,7 @@ NOISE = 0.1  # share of the labels that are drawn anew
 STEPS, DRAWS = 30, 2
 TOLERANCE = 1e-3
 CHUNK = 256  # examples in a batch of a loader
+FLOOR = 1.19  # the research's own quadrature from kept graphs, in its 60 products: 2.7 s / (60 x 1.38 x 27.3 ms)
 
 
 def blobs(n: int, shape: tuple[int, ...], spread: float) -> tuple[Tensor, Tensor]:
@@ -110,7 +111,7 @@ def spectra(runs: int = 3) -> Iterator[Mark]:
         ends = (float(found.values[0]), -float(found.values[0]) / 4)
         routes = (
             ("curvlinops, 30 x 2", lambda n=net, x=x, y=y, e=ends: peer_density(n, x, y, e[::-1]), density_limit),
-            ("60 products from kept graphs", lambda n=net, x=x, y=y: floor(n, x, y), 1.0),
+            ("60 products from kept graphs", lambda n=net, x=x, y=y: floor(n, x, y), FLOOR),
         )  # fmt: skip
         for route, run, limit in routes:
             yield compare(

@@ -74,8 +74,8 @@ def _reason(found: GroupBounds, bound: float, trivial: float) -> tuple[Message, 
     values = {"bound": bound, "trivial": trivial}
     if found.bound < trivial:
         text = (
-            "the worst group errs at most {bound:.2%}; a guess that ignores the input has at least {trivial:.2%} in its "
-            "worst"
+            "the worst group errs at most {bound:.2%}; a guess that ignores the input has at least {trivial:.2%} in "
+            "its worst"
         )
         return Message("TL124.holds", text, **values), Verdict.HOLDS
     text = (
