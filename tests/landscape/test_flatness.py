@@ -139,3 +139,13 @@ def test_one_draw_has_no_interval_and_a_lost_network_no_spectrum(quadratic):
         found.log_volume(0.0)
     with pytest.raises(RefusedError, match="the loss is nan"):
         spectral_density(*quadratic([[1.0]], constant=math.nan))
+
+
+def test_limits_of_the_effective_rank_are_ranks(quadratic):
+    """Spectra of which draws know little: limits around a mean of ranks would reach below zero."""
+    rng = np.random.default_rng(3)
+    q = np.linalg.qr(rng.standard_normal((160, 160)))[0]
+    spectrum = np.concatenate([rng.uniform(-1e-3, 1e-3, 157), [4.0, 2.0, 1.0]])
+    found = spectral_density(*quadratic(q @ np.diag(spectrum) @ q.T), k=1, draws=2, trace=None).effective_rank
+    truth = curvature_summary(spectrum).effective_rank
+    assert 1 <= found.lower <= truth <= found.upper <= 160

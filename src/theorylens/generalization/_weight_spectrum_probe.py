@@ -153,7 +153,7 @@ def _forest(fitted: list[LayerSpectrum]) -> Intervals:
     names: list[str | Message] = [layer.name for layer in shown]
     values, lower, upper = [f.alpha for f in fits], [f.lower for f in fits], [f.upper for f in fits]
     roles = ["network"] * len(fits)
-    text = "{name}, entries in random order"
+    text = "{name}, mixed"
     for layer in shown:
         if layer.permuted is not None and len(layer.permuted):
             names.append(Message("TL125.mixed", text, name=layer.name))

@@ -95,11 +95,16 @@ class SpectralDensity:
 
     @property
     def effective_rank(self) -> Estimate:
-        """exp(entropy) of |eigenvalue| / sum |eigenvalue|, computed draw by draw."""
+        """exp(entropy) of |eigenvalue| / sum |eigenvalue|; the entropy is averaged over the draws."""
         if self.quadrature.exact:
             whole = curvature_summary(self.quadrature.known)
             return Estimate(value=whole.effective_rank, uncertainty=Exact())
-        return _student(np.array([math.exp(h) for h in self._each(share_entropy)]), self.quadrature)
+        entropy = _student(np.array(self._each(share_entropy)), self.quadrature)
+        limits = entropy.uncertainty
+        if isinstance(limits, Statistical):
+            lower, upper = max(1.0, math.exp(limits.lower)), min(float(self.quadrature.size), math.exp(limits.upper))
+            limits = Statistical(lower=lower, upper=upper, level=limits.level, method=limits.method)
+        return Estimate(value=math.exp(entropy.value), uncertainty=limits)
 
     @property
     def flat_share(self) -> Estimate:

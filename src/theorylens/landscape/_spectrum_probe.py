@@ -91,6 +91,8 @@ def _outliers(n: int, classes: int | None, before: int | None) -> Message:
             return Message("TL304.outliers.before", text, n=n, classes=classes)
         text = "{n} eigenvalues stand apart, one fewer than the {classes} classes, as in many classifiers."
         return Message("TL304.outliers.classes", text, n=n, classes=classes)
+    if n == 1:
+        return Message("TL304.outlier", "The largest eigenvalue stands apart from the rest.")
     return Message("TL304.outliers", "The {n} largest eigenvalues stand apart from the rest.", n=n)
 
 

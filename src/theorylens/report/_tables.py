@@ -16,6 +16,7 @@ from ._numbers import plain
 
 Array = NDArray[np.float64]
 ROWS, COLUMNS = 60, 12  # of a data table; the rest is in the JSON
+SENTENCE = 12  # letters in a cell from which on it is read, not compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,14 @@ class Grid:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    @property
+    def words(self) -> tuple[bool, ...]:
+        """Whether a column holds sentences, which are set from the left and may take several lines, not numbers."""
+        return tuple(
+            place == 0 or any(sum(c.isalpha() for c in row[place]) >= SENTENCE for row in self.rows)
+            for place in range(len(self.head))
+        )
 
 
 @singledispatch
