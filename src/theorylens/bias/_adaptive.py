@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from theorylens.core import Task, objective, rng_for
 from theorylens.landscape import adam_stability_limit
 from theorylens.numerics.objective import Objective, flatten
+from theorylens.numerics.operator import Rescaled
 from theorylens.results import Estimate
 
-from ._rescaled import Rescaled, largest_eigenvalue
+from ._rescaled import largest_eigenvalue
 
 AT_THE_WALL = 0.99  # share of the radius from which a weight counts as at it
 

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from theorylens.core import Subject, Task, objective, read_state, rng_for
 from theorylens.landscape import hessian_trace
 from theorylens.numerics.objective import Objective, flatten
+from theorylens.numerics.operator import Rescaled
 from theorylens.results import Curve, Estimate, Line, Message, Statistical
 
-from ._rescaled import Rescaled, largest_eigenvalue
+from ._rescaled import largest_eigenvalue
 
 Floats = NDArray[np.float64]
 MEASURES = ("largest", "trace", "adaptive")

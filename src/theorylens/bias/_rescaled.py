@@ -1,41 +1,14 @@
-"""Curvature seen in rescaled weights: the largest eigenvalue of D H D for a diagonal D."""
+"""The largest eigenvalue of an operator, with the interval its residual gives."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from theorylens.numerics import lanczos
 from theorylens.numerics.operator import Operator
 from theorylens.results import Enclosure, Estimate, Message
 
 TOLERANCE = 1e-3
-
-
-class Rescaled:
-    """``D H D`` of an operator H and a diagonal D, given as a vector."""
-
-    def __init__(self, operator: Operator, scale: Float[Tensor, "p"]) -> None:
-        self._operator, self._scale = operator, scale.to(operator.device, operator.dtype)
-
-    @property
-    def size(self) -> int:
-        return self._operator.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
-
-    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self._scale * self._operator.matvec(self._scale * vector)
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
 
 
 def largest_eigenvalue(operator: Operator, generator: torch.Generator) -> Estimate:

@@ -13,34 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from theorylens.numerics.operator import Operator
+from theorylens.numerics.operator import Operator, Rescaled
 
 from ._stability import adam_stability_limit, stability_limit
 
 
-class Preconditioned:
+def preconditioned(operator: Operator, diagonal: Float[Tensor, " p"]) -> Rescaled:
     """D^-1/2 A D^-1/2 for an operator A and a positive diagonal D, whose eigenvalues are those of D^-1 A."""
-
-    def __init__(self, operator: Operator, diagonal: Float[Tensor, " p"]) -> None:
-        self._operator, self._scale = operator, diagonal.rsqrt().to(operator.dtype)
-
-    @property
-    def size(self) -> int:
-        return self._operator.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
-
-    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self._scale * self._operator.matvec(self._scale * vector)
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
+    return Rescaled(operator, diagonal.rsqrt())
 
 
 def limit_of(optimizer: Optimizer) -> tuple[float, float]:

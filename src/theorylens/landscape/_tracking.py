@@ -22,7 +22,7 @@ from theorylens.numerics.operator import Operator
 from theorylens.results import Curve, Line, Message
 
 from ._cubic_step import krylov
-from ._preconditioning import Preconditioned, limit_of, preconditioner
+from ._preconditioning import limit_of, preconditioned, preconditioner
 from ._stability import stability_limit
 
 FIRST = 20  # products of the first look: from a random start to a per cent
@@ -103,7 +103,7 @@ class SharpnessTracker:
             scale = preconditioner(self._optimizer, goal.parameters.values())
             if scale is None:
                 return
-            hessian = Preconditioned(hessian, scale)
+            hessian = preconditioned(hessian, scale)
         value, residual = self._look(hessian)
         self.steps.append(step)
         self.values.append(value)

@@ -152,3 +152,28 @@ def as_linear_operator(operator: Operator) -> LinearOperator:
         return found.to(torch.float64 if dtype is np.float64 else torch.float32).numpy()
 
     return LinearOperator((operator.size, operator.size), matvec=product, rmatvec=product, dtype=dtype)
+
+
+class Rescaled:
+    """``D H D`` of an operator H and a diagonal D, given as a vector."""
+
+    def __init__(self, operator: Operator, scale: Float[Tensor, "p"]) -> None:
+        self._operator, self._scale = operator, scale.to(operator.device, operator.dtype)
+
+    @property
+    def size(self) -> int:
+        return self._operator.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._operator.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._operator.device
+
+    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
+        return self._scale * self._operator.matvec(self._scale * vector)
+
+    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
+        return self.matvec(vector)
