@@ -55,7 +55,8 @@ def test_the_judge_of_spectra(found, others, verdict, said):
 @pytest.mark.parametrize(
     ("outliers", "classes", "said"),
     [(0, 10, "No gap sets"), (9, 10, "9 eigenvalues stand apart, one fewer than the 10 classes"),
-     (3, 10, "The 3 largest eigenvalues stand apart"), (1, 2, "The 1 largest"), (1, None, "The 1 largest")],
+     (3, 10, "The 3 largest eigenvalues stand apart"), (1, 2, "The largest eigenvalue stands apart"),
+     (1, None, "The largest eigenvalue stands apart")],
 )  # fmt: skip
 def test_the_reading_of_spectra(outliers, classes, said):
     words = spectrum.read(number(40, 60), number(0.731, 0.1), outliers, classes, 900).render()
