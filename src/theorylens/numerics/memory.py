@@ -30,6 +30,13 @@ def part(batch: Batch, start: int, stop: int) -> Batch:
     return pytree.tree_map(cut, batch)
 
 
+def divisible(batch: Batch) -> bool:
+    """Whether every tensor of a batch goes by examples, so that its parts are batches of their own."""
+    n = rows(batch)
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
+    return all(leaf.ndim > 0 and len(leaf) == n for leaf in leaves)
+
+
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """The batch with its tensors on ``device``."""
     return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, batch)
