@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ._closure_graph import put, trainable
+from ._closure_graph import put, trainable, unmoved_on_error
 from ._event_log import Logged
 from ._perturbed_gd import add_from_ball, evaluate, gradient_norm
 
@@ -123,17 +123,19 @@ class AcceleratedPerturbedGD(Logged):
             self._last = self.steps
             value = self._evaluate(closure)[1]
         here = [p.detach().clone() for p in leaves]
-        with torch.no_grad():
-            for p, v in zip(leaves, self._velocity, strict=True):
-                p.add_(v, alpha=1 - self.theta)
-        ahead = self._evaluate(closure)[1]
-        back = [x - p.detach() for x, p in zip(here, leaves, strict=True)]
-        slopes = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in leaves]
-        if self._bends_down(value, ahead, back, slopes):
-            self._log("exploitation", value)
-            self._exploit(closure, leaves, here)
-        else:
-            self._advance(leaves, here, slopes)
+        with unmoved_on_error(leaves, here):
+            with torch.no_grad():
+                for p, v in zip(leaves, self._velocity, strict=True):
+                    p.add_(v, alpha=1 - self.theta)
+            ahead = self._evaluate(closure)[1]
+            gradient_norm(leaves)
+            back = [x - p.detach() for x, p in zip(here, leaves, strict=True)]
+            slopes = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in leaves]
+            if self._bends_down(value, ahead, back, slopes):
+                self._log("exploitation", value)
+                self._exploit(closure, leaves, here)
+            else:
+                self._advance(leaves, here, slopes)
         self.steps += 1
         return first
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,16 +13,27 @@ from torch import Tensor
 from theorylens.numerics.second import second_derivatives
 
 Closure = Callable[[], Tensor]
+KINK = "look for a root, norm or logarithm of zero; the parameters are as they were"
 
 
 class ClosureGraph:
     """The loss that ``closure`` returns, as a function of ``parameters``, with the graph of its gradient kept.
 
     An `Operator`: ``matvec`` is the Hessian of this loss, on the batch that the closure used.
+
+    Attributes
+    ----------
+    leaves
+        The parameters on which the loss depends, in order: the coordinates of ``gradient`` and ``matvec``. Others stay
+        out, so that no random direction moves them.
+    loss, gradient
+        The value, and the gradient as a flat vector.
+    products
+        Hessian products taken.
     """
 
     def __init__(self, closure: Closure, parameters: Sequence[Tensor]) -> None:
-        self._parameters = list(parameters)
+        given = list(parameters)
         self.products = 0
         with second_derivatives(), torch.enable_grad():
             loss = closure()
@@ -31,7 +43,7 @@ class ClosureGraph:
                     "no .item(), no .detach()"
                 )
             try:
-                slopes = torch.autograd.grad(loss, self._parameters, create_graph=True, allow_unused=True)
+                slopes = torch.autograd.grad(loss, given, create_graph=True, allow_unused=True)
             except RuntimeError as error:
                 if "second time" not in str(error):
                     raise
@@ -42,8 +54,18 @@ class ClosureGraph:
         self.loss = float(loss.detach())
         if not torch.isfinite(loss.detach()).all():
             raise ValueError(f"the loss is {self.loss}; load parameters from before it diverged, or lower the steps")
-        self._slopes = [torch.zeros_like(p) if s is None else s for s, p in zip(slopes, self._parameters, strict=True)]
+        if any(s is not None and s.layout is not torch.strided for s in slopes):
+            raise ValueError(
+                "a gradient is sparse, and torch cannot differentiate it once more; build the embedding with "
+                "sparse=False"
+            )
+        self.leaves = [p for s, p in zip(slopes, given, strict=True) if s is not None]
+        if not self.leaves:
+            raise ValueError("the loss depends on no parameter of this optimiser; give it those of the model in use")
+        self._slopes = [s for s in slopes if s is not None]
         self.gradient = torch.cat([s.detach().reshape(-1) for s in self._slopes])
+        if not bool(torch.isfinite(self.gradient).all()):
+            raise ValueError(f"the gradient is not finite where the loss is {self.loss:.4g}; {KINK}")
 
     @property
     def size(self) -> int:
@@ -59,14 +81,14 @@ class ClosureGraph:
 
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
         """The product of the Hessian and ``vector``, by differentiating the gradient once more."""
-        pieces = split_like(vector, self._parameters)
+        pieces = split_like(vector, self.leaves)
         curved = [(s, v) for s, v in zip(self._slopes, pieces, strict=True) if s.requires_grad]
         self.products += 1
         if not curved:  # linear in every parameter
             return torch.zeros_like(vector)
         with second_derivatives():
             found = torch.autograd.grad(
-                [s for s, _ in curved], self._parameters, grad_outputs=[v.to(s.dtype) for s, v in curved],
+                [s for s, _ in curved], self.leaves, grad_outputs=[v.to(s.dtype) for s, v in curved],
                 retain_graph=True, allow_unused=True, materialize_grads=True,
             )  # fmt: skip
         return torch.cat([f.reshape(-1) for f in found])
@@ -93,6 +115,16 @@ def put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Copy ``values`` back into the parameters: bit for bit, which subtracting a step is not."""
     for p, value in zip(parameters, values, strict=True):
         p.copy_(value)
+
+
+@contextmanager
+def unmoved_on_error(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    """Whatever is raised inside, an interrupt too, finds the parameters at ``values``."""
+    try:
+        yield
+    except BaseException:
+        put(parameters, values)
+        raise
 
 
 def loss_of(closure: Closure) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._closure_graph import Closure, ClosureGraph, loss_of, move, put, trainable
+from ._closure_graph import Closure, ClosureGraph, loss_of, move, put, trainable, unmoved_on_error
 from ._cubic_step import SUBSPACE, CubicModel, krylov
 from ._event_log import Logged
 
@@ -97,8 +97,8 @@ class CubicNewton(Logged):
         """One accepted step, or none when no M up to 1e12 times the present one helps; returns the loss before it."""
         if closure is None:
             raise ValueError("CubicNewton.step needs a closure that returns the loss, without backward()")
-        leaves = trainable(self.param_groups)
-        graph = ClosureGraph(closure, leaves)
+        graph = ClosureGraph(closure, trainable(self.param_groups))
+        leaves = graph.leaves
         hessian = _dense(graph) if graph.size <= self.subspace else graph
         # The products come first: trying a step changes the parameters that the graph remembers.
         model = CubicModel(graph.gradient, hessian, subspace=self.subspace, generator=self._generator)
@@ -107,8 +107,9 @@ class CubicNewton(Logged):
         for _ in range(TRIES):
             found = model.step(self.regularisation)
             before = [p.detach().clone() for p in leaves]
-            move(leaves, found.step)
-            after = loss_of(closure)
+            with unmoved_on_error(leaves, before):
+                move(leaves, found.step)
+                after = loss_of(closure)
             decrease, promised = graph.loss - after, -found.model
             # Below rounding of the loss nothing can be told: the step is a Newton step at its end, and taken.
             rounding = 10 * torch.finfo(graph.dtype).eps * abs(graph.loss)
@@ -177,17 +178,17 @@ class SaddleFreeNewton(Logged):
             raise ValueError("SaddleFreeNewton.step needs a closure that returns the loss, without backward()")
         if len({(group["lr"], group["damping"]) for group in self.param_groups}) > 1:
             raise ValueError("SaddleFreeNewton takes one lr and damping for all parameters, got several")
-        leaves = trainable(self.param_groups)
-        graph = ClosureGraph(closure, leaves)
+        graph = ClosureGraph(closure, trainable(self.param_groups))
         lr, damping = self.param_groups[0]["lr"], self.param_groups[0]["damping"]
-        basis, images = krylov(graph, graph.gradient, self.subspace, self._generator)
+        # All of it from the gradient: a random part would move what the gradient does not ask to move.
+        basis, images = krylov(graph, graph.gradient, self.subspace, self._generator, second=False)
         self.products += graph.products
         small = basis.double() @ images.double().T
         values, axes = torch.linalg.eigh((small + small.T) / 2)
         inside = basis.double() @ graph.gradient.double()
         y = axes @ ((axes.T @ inside) / (values.abs() + damping))
         h = (-lr * y @ basis.double()).to(graph.dtype)
-        move(leaves, h)
+        move(graph.leaves, h)
         promised = -float(graph.gradient.double() @ h.double())
         self.events.append(
             NewtonEvent(

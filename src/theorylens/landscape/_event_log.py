@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from theorylens.core import rng_for
@@ -55,6 +57,26 @@ class Logged(Optimizer):
             raise ValueError(f"the state is that of {found}, not of {type(self).__name__}; load one that it saved")
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "log"})
         self.events = [self._event(**event) for event in log["events"]]
+        leaves = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         for name, value in log["counters"].items():
-            setattr(self, name, value)
+            setattr(self, name, _taken(value, leaves))
         self._generator.set_state(log["generator"].cpu().to(torch.uint8))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return whole(self)
+
+
+def whole(optimizer: Optimizer) -> dict[str, Any]:
+    """What a copy of an optimiser needs: torch's own ``__getstate__`` leaves out all that a subclass added.
+
+    Hooks stay behind as with torch's, and so does a ``step`` that a scheduler has wrapped.
+    """
+    left = ("_optimizer_", "_zero_grad_profile_name", "_warned_")
+    return {name: v for name, v in vars(optimizer).items() if name != "step" and not name.startswith(left)}
+
+
+def _taken(value: Any, leaves: list[Tensor]) -> Any:
+    """What a state says, on its own memory; one tensor for each parameter goes where that is."""
+    if isinstance(value, list) and len(value) == len(leaves) and all(isinstance(v, Tensor) for v in value):
+        return [v.detach().clone().to(p) for v, p in zip(value, leaves, strict=True)]
+    return copy.deepcopy(value)

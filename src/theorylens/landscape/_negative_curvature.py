@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._closure_graph import Closure, ClosureGraph, loss_of, move, trainable
+from ._closure_graph import Closure, ClosureGraph, loss_of, move, split_like, trainable
 from ._escape_direction import downward_direction
 from ._event_log import Logged
 
@@ -94,29 +94,25 @@ class NegativeCurvature(Logged):
         graph = ClosureGraph(closure, leaves)
         norm = float(torch.linalg.vector_norm(graph.gradient.double()))
         if norm > self.epsilon:
-            self._descend(graph.gradient)
+            self._descend(graph)
         else:
-            self._along_curvature(graph, leaves, norm)
+            self._along_curvature(graph, norm)
         self.steps += 1
         return torch.tensor(graph.loss, dtype=graph.dtype)
 
-    def _descend(self, gradient: Tensor) -> None:
-        start = 0
-        for group in self.param_groups:
-            own = [p for p in group["params"] if p.requires_grad]
-            stop = start + sum(p.numel() for p in own)
-            if own:
-                move(own, gradient[start:stop], -group["lr"])
-            start = stop
+    def _descend(self, graph: ClosureGraph) -> None:
+        rates = {p: group["lr"] for group in self.param_groups for p in group["params"]}
+        for p, slope in zip(graph.leaves, split_like(graph.gradient, graph.leaves), strict=True):
+            move([p], slope.reshape(-1), -rates[p])
 
-    def _along_curvature(self, graph: ClosureGraph, leaves: list[Tensor], norm: float) -> None:
+    def _along_curvature(self, graph: ClosureGraph, norm: float) -> None:
         found = downward_direction(graph, graph.gradient, tolerance=self.tolerance, generator=self._generator)
         self.products += graph.products
         if found is None or found.curvature >= -math.sqrt(self.lipschitz * self.epsilon):
             self.finished = True
             return
         length = found.step_length(self.lipschitz)
-        move(leaves, found.vector, length)
+        move(graph.leaves, found.vector, length)
         event = CurvatureMove(
             step=self.steps, loss=graph.loss, gradient_norm=norm, curvature=found.curvature, length=length,
             products=found.products,

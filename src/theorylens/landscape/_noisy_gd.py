@@ -20,6 +20,7 @@ import torch
 
 from ._closure_graph import split_like, trainable
 from ._event_log import Logged
+from ._perturbed_gd import gradient_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class NoisyGD(Logged):
             with torch.enable_grad():
                 loss = closure()
         leaves = trainable(self.param_groups)
+        gradient_norm(leaves)  # refuses what is not finite
         rates = {p: group["lr"] for group in self.param_groups for p in group["params"]}
         size = sum(p.numel() for p in leaves)
         noise = torch.randn(size, generator=self._generator, dtype=torch.float64) * (self.radius / math.sqrt(size))

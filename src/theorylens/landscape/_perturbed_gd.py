@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._closure_graph import put, split_like, trainable
+from ._closure_graph import KINK, put, split_like, trainable, unmoved_on_error
 from ._event_log import Logged
 
 
@@ -166,10 +166,13 @@ class PerturbedGD(Logged):
         norm = gradient_norm(leaves)
         if norm <= limits.gradient and self.steps - self._last > limits.wait:
             self._before = [p.detach().clone() for p in leaves]
-            self.events.append(Perturbation(step=self.steps, gradient_norm=norm, loss=value))
+            noted = Perturbation(step=self.steps, gradient_norm=norm, loss=value)
+            with unmoved_on_error(leaves, self._before):
+                add_from_ball(leaves, limits.radius, self._generator)
+                loss, value = self._evaluate(closure)
+                gradient_norm(leaves)
+            self.events.append(noted)
             self._last = self.steps
-            add_from_ball(leaves, limits.radius, self._generator)
-            loss, value = self._evaluate(closure)
         if self.steps - self._last == limits.wait and self.events:
             change = value - self.events[-1].loss
             known = self.events[-1]
@@ -217,5 +220,8 @@ def add_from_ball(leaves: list[Tensor], radius: float, generator: torch.Generato
 
 
 def gradient_norm(leaves: list[Tensor]) -> float:
+    """|g| over all leaves; refuses a gradient that is not finite before it is added to anything."""
     squares = [float(p.grad.detach().double().square().sum()) for p in leaves if p.grad is not None]
+    if not all(map(math.isfinite, squares)):
+        raise ValueError(f"the gradient is not finite; {KINK}")
     return math.sqrt(math.fsum(squares))

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from ._event_log import whole
+
 
 class SharpnessAware(Optimizer, ABC):
     """The two steps; the subclass says how the neighbourhood is measured and what becomes of the gradient there."""
@@ -32,7 +34,7 @@ class SharpnessAware(Optimizer, ABC):
         self._origin: dict[Tensor, Tensor] = {}
         self._first: dict[Tensor, Tensor] = {}
         self._statistics: _Frozen | None = None
-        super().__init__(base.param_groups, {"rho": rho})
+        super().__init__(base.param_groups, {**base.defaults, "rho": rho})
         self.param_groups = base.param_groups  # one list, so that a scheduler of either moves both
         self.state = base.state
 
@@ -51,9 +53,12 @@ class SharpnessAware(Optimizer, ABC):
             return self._ascend(float(scaler.get_scale()) if scaler is not None else 1.0)
 
     def _ascend(self, scale: float) -> bool:
+        for group in self.param_groups:
+            group.setdefault("rho", self.defaults["rho"])  # a group may have been added to the base
+        # Higher is worse, but for what is maximised lower is.
         slopes = [
-            (p, self._metric(p, scale), group["rho"]) for group in self.param_groups for p in group["params"]
-            if p.grad is not None
+            (p, self._metric(p, scale), -group["rho"] if group.get("maximize") else group["rho"])
+            for group in self.param_groups for p in group["params"] if p.grad is not None
         ]  # fmt: skip
         squares = [float((p.grad.double().square() * m).sum()) for p, m, _ in slopes]
         self._moved = all(map(math.isfinite, squares)) and any(squares)
@@ -154,6 +159,16 @@ class SharpnessAware(Optimizer, ABC):
         """Turn the gradient at the neighbour into the one to step along; the weights are back."""
         self._first = {}
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to this and the base, whose list of them is one; without ``rho`` it gets that of the others."""
+        if self.__dict__.get("param_groups") is self.base.param_groups:
+            self.base.add_param_group({"rho": self.defaults["rho"], **param_group})
+        else:  # while torch goes through the base's own at construction
+            super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return whole(self)
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.base.zero_grad(set_to_none=set_to_none)
 
@@ -197,7 +212,8 @@ class SAM(SharpnessAware):
         Any optimiser over the parameters; its groups, state and learning rate are shared, so that schedulers work on
         either.
     rho
-        Radius of the neighbourhood, at least 0; 0 is the base optimiser. Per group: ``group["rho"]``.
+        Radius of the neighbourhood, at least 0; 0 is the base optimiser. Per group: ``group["rho"]``. The neighbour is
+        on the other side in groups that the base maximises.
     model
         Given, its batch normalisation does not count the batch a second time: the running statistics see the weights
         of the run, not their neighbours.

@@ -63,7 +63,8 @@ class FisherSAM(SharpnessAware):
 
     def _metric(self, p: Tensor, scale: float) -> Tensor:
         assert p.grad is not None
-        return 1 / (1 + self.eta * (p.grad / scale).square())
+        slope = p.grad.to_dense() if p.grad.is_sparse else p.grad  # where no gradient is the metric is 1, not nothing
+        return 1 / (1 + self.eta * (slope / scale).square())
 
 
 class GSAM(SharpnessAware):
