@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from theorylens.dynamics import learning_speed, power_law
+from theorylens.dynamics import learning_speed, loss_power_law
 from theorylens.results import Unknown
 
 from .conftest import autoregressive
@@ -39,7 +39,7 @@ def test_windows_too_short_for_an_interval_have_none():
 
 
 def test_an_exact_power_law_is_recovered():
-    found = power_law(T, 0.3 + 2.0 * T**-0.7)
+    found = loss_power_law(T, 0.3 + 2.0 * T**-0.7)
     values = found.floor.value, found.factor.value, found.exponent.value
     assert values == pytest.approx((0.3, 2.0, 0.7), rel=1e-6)
     assert found.at(1000) == pytest.approx(0.3 + 2 * 1000**-0.7, rel=1e-6)
@@ -48,7 +48,7 @@ def test_an_exact_power_law_is_recovered():
 
 
 def test_a_law_without_a_floor_says_that_the_floor_is_not_told():
-    found = power_law(T, 2.0 * T**-0.7)
+    found = loss_power_law(T, 2.0 * T**-0.7)
     assert found.floor.value == pytest.approx(0, abs=1e-6)
     assert isinstance(found.floor.uncertainty, Unknown)
     assert found.exponent.value == pytest.approx(0.7, rel=1e-6)
@@ -56,7 +56,10 @@ def test_a_law_without_a_floor_says_that_the_floor_is_not_told():
 
 def test_scaling_moves_the_law_as_it_must():
     noise = np.exp(0.03 * np.random.default_rng(0).standard_normal(200))
-    one, other = power_law(T, (0.3 + 2.0 * T**-0.7) * noise), power_law(10 * T, 5 * (0.3 + 2.0 * T**-0.7) * noise)
+    one, other = (
+        loss_power_law(T, (0.3 + 2.0 * T**-0.7) * noise),
+        loss_power_law(10 * T, 5 * (0.3 + 2.0 * T**-0.7) * noise),
+    )
     assert other.exponent.value == pytest.approx(one.exponent.value, rel=1e-5)
     assert other.floor.value == pytest.approx(5 * one.floor.value, rel=1e-5)
     assert other.factor.value == pytest.approx(5 * one.factor.value * 10**one.exponent.value, rel=1e-4)
@@ -69,7 +72,7 @@ def test_the_intervals_cover_the_truth_as_often_as_they_say(correlation, n):
     noise = autoregressive(np.random.default_rng(1), n, correlation, runs=500) * math.sqrt(1 - correlation**2)
     hits = np.zeros(2)
     for each in noise:
-        found = power_law(t, (0.3 + 2 * t**-0.7) * np.exp(0.03 * each))
+        found = loss_power_law(t, (0.3 + 2 * t**-0.7) * np.exp(0.03 * each))
         hits += [found.exponent.lower <= 0.7 <= found.exponent.upper, found.floor.lower <= 0.3 <= found.floor.upper]
     assert (hits / 500 >= 0.93 - 3 * math.sqrt(0.05 * 0.95 / 500)).all(), hits / 500
 
@@ -82,10 +85,10 @@ def test_the_intervals_cover_the_truth_as_often_as_they_say(correlation, n):
         (lambda: learning_speed(T, np.ones(200), 5, floor=1.0), "above the floor 1; at step 1 it is 1"),
         (lambda: learning_speed(T, np.ones(100), 5), r"one length, got \(200,\) and \(100,\)"),
         (lambda: learning_speed(T[::-1], np.ones(200), 5), "strictly increasing"),
-        (lambda: power_law(T[:7], 1.0 / T[:7]), "at least 8 records, got 7"),
-        (lambda: power_law(T - 1, 1.0 / T), "positive losses at positive steps"),
-        (lambda: power_law(T, np.full(200, 2.0)), "the loss stays at 2, so no power"),
-        (lambda: power_law(T, np.where(T == 7, math.nan, 1.0 / T)), "the loss at step 7 is nan"),
+        (lambda: loss_power_law(T[:7], 1.0 / T[:7]), "at least 8 records, got 7"),
+        (lambda: loss_power_law(T - 1, 1.0 / T), "positive losses at positive steps"),
+        (lambda: loss_power_law(T, np.full(200, 2.0)), "the loss stays at 2, so no power"),
+        (lambda: loss_power_law(T, np.where(T == 7, math.nan, 1.0 / T)), "the loss at step 7 is nan"),
     ],
 )
 def test_refusals(call, said):

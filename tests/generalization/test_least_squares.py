@@ -100,7 +100,7 @@ def test_ranks_are_ordered_and_free_of_scale():
 
 def test_eigenvalues_of_features_are_those_of_their_covariance():
     x = np.random.default_rng(0).normal(size=(200, 5)) * np.array([3, 2, 1, 0.5, 0.1])
-    assert covariance_eigenvalues(x) == pytest.approx(np.linalg.eigvalsh(np.cov(x.T))[::-1], rel=1e-10)
+    assert covariance_eigenvalues(x).numpy() == pytest.approx(np.linalg.eigvalsh(np.cov(x.T))[::-1], rel=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,8 @@ def test_eigenvalues_of_features_are_those_of_their_covariance():
         (lambda: benign_overfitting([0.0], 5), "all eigenvalues are zero"),
         (lambda: benign_overfitting([1.0], 0), "n must be"),
         (lambda: benign_overfitting([1.0], 5, ratio=0.0), "ratio must be positive"),
-        (lambda: covariance_eigenvalues(np.zeros(3)), "at least two examples"),
+        (lambda: covariance_eigenvalues(np.zeros(3)), "must be a matrix"),
+        (lambda: covariance_eigenvalues(np.zeros((1, 3))), "at least 2 rows"),
     ],
 )
 def test_refusals(call, said):

@@ -9,8 +9,8 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from theorylens.generalization import (
-    Fitted,
     Halfspaces,
+    LearnerOracle,
     Stumps,
     cover_count,
     find_shattered,
@@ -52,13 +52,13 @@ def test_points_on_a_line_are_worse():
 def test_a_gaussian_kernel_shatters_any_points():
     """Its Gram matrix on distinct points is positive definite, so the VC dimension is infinite."""
     points = RNG.standard_normal((7, 2))
-    found = shatters(points, Fitted(make=lambda: SVC(kernel="rbf", gamma=50.0, C=1e6)))
+    found = shatters(points, LearnerOracle(make=lambda: SVC(kernel="rbf", gamma=50.0, C=1e6)))
     assert (found.shattered, found.certain, found.tried) == (True, True, 128)
 
 
 def test_a_learner_that_fails_proves_nothing():
     points = RNG.standard_normal((8, 2))
-    found = shatters(points, Fitted(make=lambda: DecisionTreeClassifier(max_depth=1)))
+    found = shatters(points, LearnerOracle(make=lambda: DecisionTreeClassifier(max_depth=1)))
     assert not found.shattered
     assert not found.certain
     assert len(np.unique(found.missing)) == 2
@@ -66,7 +66,7 @@ def test_a_learner_that_fails_proves_nothing():
 
 def test_a_search_proves_a_dimension():
     points = RNG.standard_normal((40, 3))
-    stump = Fitted(make=lambda: DecisionTreeClassifier(max_depth=1, splitter="best"))
+    stump = LearnerOracle(make=lambda: DecisionTreeClassifier(max_depth=1, splitter="best"))
     found = find_shattered(points, stump, vc_stump(3).upper, tries=400, generator=torch.Generator().manual_seed(0))
     assert len(found.indices) == 4
     assert shatters(points[list(found.indices)], stump).shattered

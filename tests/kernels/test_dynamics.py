@@ -10,9 +10,9 @@ from torch import nn
 from theorylens.kernels import (
     Unseen,
     cross_entropy_flow,
-    gradient_descent,
-    gradient_flow,
-    max_stable_lr,
+    kernel_descent,
+    kernel_flow,
+    max_stable_kernel_lr,
     ntk,
 )
 
@@ -25,28 +25,26 @@ def rows(n, d, seed=0):
 
 def test_golden_flow_and_descent(golden):
     y = torch.tensor([1.0, -1.0])
-    flow, descent = gradient_flow(THETA, y, [1.0]), gradient_descent(THETA, y, 0.1, [10])
+    flow, descent = kernel_flow(THETA, y, [1.0]), kernel_descent(THETA, y, 0.1, [10])
     assert flow.train[0].tolist() == pytest.approx(golden("G4.1-5")[0], rel=1e-9)
     assert descent.train[0].tolist() == pytest.approx(golden("G4.1-5")[1], rel=1e-9)
     assert flow.trouble is None
 
 
 def test_golden_divergence_is_told_and_flagged(golden):
-    found = gradient_descent(THETA, torch.tensor([1.0, 0.0]), 1.0, 10)
+    found = kernel_descent(THETA, torch.tensor([1.0, 0.0]), 1.0, 10)
     assert found.train[-1].tolist() == pytest.approx(golden("G4.1-6"), rel=1e-12)
     assert found.trouble is not None
     assert "above 0.667" in found.trouble.render()
-    assert gradient_descent(THETA, torch.tensor([1.0, 0.0]), 0.66, 10).trouble is None
-    assert max_stable_lr(THETA) == pytest.approx(2 / 3)
+    assert kernel_descent(THETA, torch.tensor([1.0, 0.0]), 0.66, 10).trouble is None
+    assert max_stable_kernel_lr(THETA) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("reduction", "factor"), [("half_sum", 1.0), ("half_mean", 1 / 6), ("mse", 2 / 12)])
 def test_flow_is_the_matrix_exponential_at_train_and_test_points(reduction, factor):
     J, other, y = rows(6, 9), rows(4, 9, 1), rows(6, 2, 2)
     K, cross, f0, g0 = J @ J.T, other @ J.T, rows(6, 2, 3), rows(4, 2, 4)
-    found = gradient_flow(
-        K, y, [0.0, 0.3, 2.0], initial=f0, reduction=reduction, unseen=Unseen(cross=cross, initial=g0)
-    )
+    found = kernel_flow(K, y, [0.0, 0.3, 2.0], initial=f0, reduction=reduction, unseen=Unseen(cross=cross, initial=g0))
     for t, train, test in zip([0.0, 0.3, 2.0], found.train, found.test, strict=True):
         decay = torch.from_numpy(expm(-(K * factor * t).numpy()))
         assert torch.allclose(train, y + decay @ (f0 - y), atol=1e-10)
@@ -63,7 +61,7 @@ def test_descent_is_what_torch_does_on_a_linear_model(momentum):
     net = nn.Linear(3, 2).double()
     K, cross = ntk(net, x), ntk(net, z, x)
     f0, g0 = net(x).detach(), net(z).detach()
-    found = gradient_descent(
+    found = kernel_descent(
         K, y, 0.2, 25, momentum=momentum, initial=f0, reduction="mse", unseen=Unseen(cross=cross, initial=g0)
     )
     optimizer = torch.optim.SGD(net.parameters(), lr=0.2, momentum=momentum)
@@ -83,42 +81,44 @@ def test_one_kernel_for_every_output_and_the_same_kernel_in_blocks_agree():
     eye = torch.eye(3, dtype=torch.float64)
     blocks, beside = K[:, :, None, None] * eye, (cross @ J.T)[:, :, None, None] * eye
     for make in (
-        lambda k, u: gradient_flow(k, y, [0.5], unseen=u),
-        lambda k, u: gradient_descent(k, y, 0.01, [7], unseen=u),
+        lambda k, u: kernel_flow(k, y, [0.5], unseen=u),
+        lambda k, u: kernel_descent(k, y, 0.01, [7], unseen=u),
     ):
         one, many = make(K, Unseen(cross=cross @ J.T)), make(blocks, Unseen(cross=beside))
         assert torch.allclose(one.train, many.train)
         assert torch.allclose(one.test, many.test)
-    assert max_stable_lr(K, reduction="mse", outputs=3) == pytest.approx(max_stable_lr(blocks, reduction="mse"))
+    assert max_stable_kernel_lr(K, reduction="mse", outputs=3) == pytest.approx(
+        max_stable_kernel_lr(blocks, reduction="mse")
+    )
 
 
 def test_small_steps_of_descent_approach_the_flow():
     J, y = rows(6, 9), rows(6, 1, 2)[:, 0]
-    flow = gradient_flow(J @ J.T, y, [0.1])
-    gaps = [float((gradient_descent(J @ J.T, y, 0.1 / n, [n]).train - flow.train).norm()) for n in (100, 1000)]
+    flow = kernel_flow(J @ J.T, y, [0.1])
+    gaps = [float((kernel_descent(J @ J.T, y, 0.1 / n, [n]).train - flow.train).norm()) for n in (100, 1000)]
     assert gaps[1] == pytest.approx(gaps[0] / 10, rel=0.1)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize(("below", "grows"), [(0.99, False), (1.01, True)])
 def test_the_stability_limit_is_where_outputs_start_to_grow(momentum, below, grows):
-    lr = below * max_stable_lr(THETA, momentum=momentum)
-    found = gradient_descent(THETA, torch.tensor([1.0, 1.0]), lr, [3000], momentum=momentum)
+    lr = below * max_stable_kernel_lr(THETA, momentum=momentum)
+    found = kernel_descent(THETA, torch.tensor([1.0, 1.0]), lr, [3000], momentum=momentum)
     assert (float((found.train - 1).abs().max()) > 1) is grows
     assert (found.trouble is not None) is grows
 
 
 def test_limit_from_an_eigenvalue_alone():
-    assert max_stable_lr(4.0) == 0.5
-    assert max_stable_lr(4.0, reduction="half_mean", examples=10) == 5.0
-    assert max_stable_lr(4.0, reduction="mse", examples=10, outputs=3, momentum=0.5) == pytest.approx(
+    assert max_stable_kernel_lr(4.0) == 0.5
+    assert max_stable_kernel_lr(4.0, reduction="half_mean", examples=10) == 5.0
+    assert max_stable_kernel_lr(4.0, reduction="mse", examples=10, outputs=3, momentum=0.5) == pytest.approx(
         2 * 1.5 / (2 / 30 * 4)
     )
 
 
 def test_steps_by_number_are_rows_of_every_step():
-    every = gradient_descent(THETA, torch.tensor([1.0, 0.0]), 0.3, 6, momentum=0.7)
-    some = gradient_descent(THETA, torch.tensor([1.0, 0.0]), 0.3, [0, 6, 3], momentum=0.7)
+    every = kernel_descent(THETA, torch.tensor([1.0, 0.0]), 0.3, 6, momentum=0.7)
+    some = kernel_descent(THETA, torch.tensor([1.0, 0.0]), 0.3, [0, 6, 3], momentum=0.7)
     assert torch.equal(some.train, every.train[[0, 6, 3]])
     assert every.at.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
@@ -148,37 +148,37 @@ def test_cross_entropy_flow_is_what_many_small_steps_of_torch_do():
 def test_refusals():
     y = torch.tensor([1.0, 0.0])
     with pytest.raises(ValueError, match="must be symmetric"):
-        gradient_flow(torch.tensor([[1.0, 2.0], [0.0, 1.0]]), y, [1.0])
+        kernel_flow(torch.tensor([[1.0, 2.0], [0.0, 1.0]]), y, [1.0])
     with pytest.raises(ValueError, match="positive semi-definite"):
-        gradient_flow(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), y, [1.0])
+        kernel_flow(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), y, [1.0])
     with pytest.raises(ValueError, match="steps must be zero or more, got -1"):
-        gradient_descent(THETA, y, 0.1, -1)
+        kernel_descent(THETA, y, 0.1, -1)
     with pytest.raises(ValueError, match="at least one step"):
-        gradient_descent(THETA, y, 0.1, [])
+        kernel_descent(THETA, y, 0.1, [])
     with pytest.raises(ValueError, match="times must be zero or more"):
-        gradient_flow(THETA, y, [-1.0])
+        kernel_flow(THETA, y, [-1.0])
     with pytest.raises(ValueError, match="momentum in"):
-        gradient_descent(THETA, y, 0.1, 1, momentum=1.0)
+        kernel_descent(THETA, y, 0.1, 1, momentum=1.0)
     with pytest.raises(ValueError, match="2 examples for targets of shape"):
-        gradient_flow(THETA, torch.zeros(3), [1.0])
+        kernel_flow(THETA, torch.zeros(3), [1.0])
     with pytest.raises(ValueError, match="initial outputs of shape"):
-        gradient_flow(THETA, y, [1.0], initial=torch.zeros(3))
+        kernel_flow(THETA, y, [1.0], initial=torch.zeros(3))
     with pytest.raises(ValueError, match="not finite"):
-        gradient_flow(THETA, torch.tensor([math.nan, 0.0]), [1.0])
+        kernel_flow(THETA, torch.tensor([math.nan, 0.0]), [1.0])
     with pytest.raises(ValueError, match="reduction must be one of"):
-        gradient_flow(THETA, y, [1.0], reduction="sum")
+        kernel_flow(THETA, y, [1.0], reduction="sum")
     with pytest.raises(ValueError, match="cross kernel must be"):
-        gradient_flow(THETA, y, [1.0], unseen=Unseen(cross=torch.zeros(3, 3)))
+        kernel_flow(THETA, y, [1.0], unseen=Unseen(cross=torch.zeros(3, 3)))
     with pytest.raises(ValueError, match="initial outputs there"):
-        gradient_flow(THETA, y, [1.0], unseen=Unseen(cross=torch.zeros(3, 2), initial=torch.zeros(2)))
+        kernel_flow(THETA, y, [1.0], unseen=Unseen(cross=torch.zeros(3, 2), initial=torch.zeros(2)))
     with pytest.raises(ValueError, match="in blocks must be"):
-        gradient_flow(torch.zeros(2, 2, 3, 2), y, [1.0])
+        kernel_flow(torch.zeros(2, 2, 3, 2), y, [1.0])
     with pytest.raises(ValueError, match="kernel of 3 outputs for targets of 1"):
-        gradient_flow(torch.zeros(2, 2, 3, 3), y, [1.0])
+        kernel_flow(torch.zeros(2, 2, 3, 3), y, [1.0])
     with pytest.raises(ValueError, match="largest eigenvalue must be positive"):
-        max_stable_lr(torch.zeros(2, 2))
+        max_stable_kernel_lr(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="give examples="):
-        max_stable_lr(2.0, reduction="mse")
+        max_stable_kernel_lr(2.0, reduction="mse")
     with pytest.raises(ValueError, match="labels must be integers"):
         cross_entropy_flow(THETA, torch.tensor([0, 3]), [1.0], classes=3)
     with pytest.raises(ValueError, match="for 3 labels"):

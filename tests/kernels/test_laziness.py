@@ -17,7 +17,7 @@ from theorylens.kernels import (
     Scaled,
     diagonal_network_limit,
     laziness,
-    max_stable_lr,
+    max_stable_kernel_lr,
     ntk,
     predicted_training,
     regime_diagram,
@@ -233,7 +233,7 @@ def test_the_kernel_predicts_a_wide_network_better_than_a_narrow_one():
     gaps = []
     for width in (16, 1024):
         net = make(width, 0)
-        lr = 0.5 * max_stable_lr(ntk(net, x), reduction="mse")
+        lr = 0.5 * max_stable_kernel_lr(ntk(net, x), reduction="mse")
         found = predicted_training(net, x, y, lr=lr, steps=60, x_test=z)
         gaps.append(float(found.gap[-1]))
         assert float(found.gap[0]) == 0

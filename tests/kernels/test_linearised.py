@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call, jvp
 
 from theorylens.core import RefusedError
-from theorylens.kernels import Linearised, gradient_descent, ntk
+from theorylens.kernels import Linearised, kernel_descent, ntk
 from theorylens.training import Optimisation, fit
 
 
@@ -76,7 +76,7 @@ def test_training_it_follows_the_kernel_exactly():
     """Full-batch descent on the squared loss of a linearised network is the closed form of its tangent kernel."""
     model, x, y = net(), rows(6, 4), rows(6, 3, 1)
     lin = Linearised(model)
-    found = gradient_descent(ntk(model, x), y, 0.02, [20], initial=model(x).detach(), reduction="mse")
+    found = kernel_descent(ntk(model, x), y, 0.02, [20], initial=model(x).detach(), reduction="mse")
     fit(lin, (x, y), "mse", Optimisation(lr=0.02, batch_size=6, epochs=20))
     assert torch.allclose(lin(x), found.train[0], atol=1e-10)
     assert not torch.allclose(lin(x), model(x), atol=1e-2)

@@ -20,14 +20,14 @@ from theorylens.kernels import (
     gp_posterior,
     interpolation_complexity,
     kare,
+    kernel_ridge_risk,
+    kernel_ridge_risk_bound,
     learning_curve,
     learning_curve_payload,
     leave_one_out_residuals,
     log_evidence,
     prior_samples,
     rademacher_ball,
-    ridge_risk,
-    ridge_risk_bound,
     rkhs_ball_bound,
     rkhs_norm,
     spectral_decay,
@@ -107,16 +107,18 @@ def test_ridge_risk_is_what_simulation_gives_and_its_bound_holds():
     smoother = K @ torch.linalg.inv(K + 2.0 * torch.eye(10, dtype=torch.float64))
     noise = 0.3**0.5 * torch.randn(40000, 10, generator=g, dtype=torch.float64)
     losses = ((f + noise) @ smoother.T - f).square().mean(1)
-    exact = ridge_risk(K, f, 2.0, 0.3)
+    exact = kernel_ridge_risk(K, f, 2.0, 0.3)
     assert exact == pytest.approx(float(losses.mean()), abs=4 * float(losses.std()) / 200)
     norm = rkhs_norm(K, f).value
     for ridge in (1e-3, 0.1, 2.0, 50.0):
-        bound = ridge_risk_bound(K, norm, ridge, 0.3)
-        assert ridge_risk(K, f, ridge, 0.3) <= bound
+        bound = kernel_ridge_risk_bound(K, norm, ridge, 0.3)
+        assert kernel_ridge_risk(K, f, ridge, 0.3) <= bound
         assert bound == pytest.approx((ridge * norm**2 / 4 + 0.3 * effective_dimension(K, ridge)) / 10, rel=1e-9)
     worst = torch.linalg.eigh(K).eigenvectors[:, -1]  # an eigenvector whose eigenvalue is the ridge attains the quarter
     top = float(torch.linalg.eigvalsh(K)[-1])
-    assert ridge_risk(K, worst, top, 0.0) == pytest.approx(ridge_risk_bound(K, 1 / top**0.5, top, 0.0), rel=1e-9)
+    assert kernel_ridge_risk(K, worst, top, 0.0) == pytest.approx(
+        kernel_ridge_risk_bound(K, 1 / top**0.5, top, 0.0), rel=1e-9
+    )
 
 
 def test_ball_bound_in_closed_form_and_its_refusals():
@@ -131,9 +133,9 @@ def test_ball_bound_in_closed_form_and_its_refusals():
     with pytest.raises(ValueError, match="radius must be zero or more"):
         rademacher_ball(THETA, -1.0)
     with pytest.raises(ValueError, match="ridge must be positive"):
-        ridge_risk(THETA, torch.ones(2), 0.0, 1.0)
+        kernel_ridge_risk(THETA, torch.ones(2), 0.0, 1.0)
     with pytest.raises(ValueError, match="norm must be zero or more"):
-        ridge_risk_bound(THETA, math.inf, 1.0, 1.0)
+        kernel_ridge_risk_bound(THETA, math.inf, 1.0, 1.0)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from torch import nn
 
 from theorylens.kernels import (
     coordinate_check,
-    max_stable_lr,
+    max_stable_kernel_lr,
     ntk,
     predicted_training,
     regime_diagram,
@@ -84,7 +84,7 @@ def test_a_positive_smallest_eigenvalue_makes_the_loss_fall_at_its_rate():
     x, y = rows(8, 4), rows(8, 1, 1)
     net = make(2048, 0)
     K = ntk(net, x, output="trace").double()
-    lr = 0.5 * max_stable_lr(K, reduction="mse")
+    lr = 0.5 * max_stable_kernel_lr(K, reduction="mse")
     found = predicted_training(net, x, y, lr=lr, steps=80)
     rate = 1 - lr * 2 / 8 * float(torch.linalg.eigvalsh(K)[0])
     assert 0 < rate < 1

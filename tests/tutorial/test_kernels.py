@@ -13,16 +13,16 @@ from theorylens.kernels import (
     Scaled,
     alignment,
     effective_dimension,
-    gradient_descent,
-    gradient_flow,
+    kernel_descent,
+    kernel_flow,
+    kernel_ridge_risk_bound,
     laziness,
     leverage,
-    max_stable_lr,
+    max_stable_kernel_lr,
     ntk,
     predicted_training,
     read_wide_network,
     regime_diagram,
-    ridge_risk_bound,
     rkhs_ball_bound,
     rkhs_norm,
     wide_kernels,
@@ -102,23 +102,23 @@ def test_a_zero_row_is_no_nan():
 def test_gradient_descent_above_the_stability_limit_diverges():
     """The tutorial answered with the exponential of gradient flow, .99998, where descent is at -511."""
     y = torch.tensor([1.0, 0.0])
-    descent = gradient_descent(THETA, y, 1.0, 10)
+    descent = kernel_descent(THETA, y, 1.0, 10)
     assert float(descent.train[-1][0]) == pytest.approx(-511)
     assert descent.trouble is not None
-    assert float(gradient_flow(THETA, y, [10.0]).train[0][0]) == pytest.approx(1, abs=1e-4)
-    assert max_stable_lr(THETA) == pytest.approx(2 / 3)
+    assert float(kernel_flow(THETA, y, [10.0]).train[0][0]) == pytest.approx(1, abs=1e-4)
+    assert max_stable_kernel_lr(THETA) == pytest.approx(2 / 3)
 
 
 def test_the_mean_loss_is_n_times_slower_than_the_sum():
     y = torch.tensor([1.0, -1.0])
-    half = gradient_flow(THETA, y, [2.0], reduction="half_mean").train
-    assert torch.allclose(half, gradient_flow(THETA, y, [1.0]).train)
+    half = kernel_flow(THETA, y, [2.0], reduction="half_mean").train
+    assert torch.allclose(half, kernel_flow(THETA, y, [1.0]).train)
 
 
 def test_predictions_exist_off_the_training_points():
     x, y, z = rows(8, 4), rows(8, 1, 1), rows(5, 4, 2)
     model = net(512)
-    lr = 0.5 * max_stable_lr(ntk(model, x), reduction="mse")
+    lr = 0.5 * max_stable_kernel_lr(ntk(model, x), reduction="mse")
     found = predicted_training(model, x, y, lr=lr, steps=20, x_test=z)
     moved = (found.measured.test[-1] - found.measured.test[0]).norm()
     assert float((found.predicted.test[-1] - found.measured.test[-1]).norm() / moved) < 0.1
@@ -244,7 +244,7 @@ def test_bounds_shrink_with_more_data():
         f = x[:n, 0]
         balls.append(rkhs_ball_bound(K, 1.0, 0.0, delta=0.05))
         ridge = n**0.5 * float(K.trace()) / n / 10
-        risks.append(ridge_risk_bound(K, rkhs_norm(K, f).value, ridge, 0.1))
+        risks.append(kernel_ridge_risk_bound(K, rkhs_norm(K, f).value, ridge, 0.1))
     assert balls[0] > balls[1] > balls[2]
     assert risks[0] > risks[1] > risks[2]
 

@@ -4,6 +4,8 @@ Design: architectures are measured, not looked up (shifts are made, windows foll
 data are counted and compared exactly where that is possible, and tested with valid p-values where it is not.
 """
 
+from theorylens.numerics.label_margins import margins
+
 from ._adaptive import AdaptiveBias, AdaptiveState, NormBox, adaptive_optimizer_bias, adaptive_state, norm_box
 from ._answer_shift import probe_answer_shift
 from ._architecture_choice import ArchitectureChoice, select_architecture
@@ -37,7 +39,7 @@ from ._colour_refinement import (
     separations,
     weisfeiler_leman_separates,
 )
-from ._comparison import Comparison, Ranked, compare_architectures
+from ._comparison import ArchitectureComparison, Ranked, compare_architectures
 from ._convolution_counts import ConvolutionCount, convolution_counts, convolution_table
 from ._crossed import crossed_mean
 from ._data_structure import DataStructure, data_structure
@@ -88,7 +90,7 @@ from ._implicit_regulariser import (
     sgd_noise_scale,
 )
 from ._interpolation import MarginProgress, MaxMargin, excess_norm, margin_progress, max_margin, minimum_norm_solution
-from ._label_dynamics import LogitRecorder, NoiseCurves, area_under_margin, clean_probability, margins, noise_curves
+from ._label_dynamics import LogitRecorder, NoiseCurves, area_under_margin, clean_probability, noise_curves
 from ._label_noise import (
     NoiseBreakdown,
     backward_correction,
@@ -133,27 +135,27 @@ from ._trials import Budget
 from ._two_sample import TwoSample, mmd, mmd_test
 
 __all__ = [
-    "PROBES", "TURNS", "AdaptiveBias", "AdaptiveState", "ArchitectureChoice", "AttentionWeights", "Budget",
-    "ClassBalance", "ClassifierTest", "Comparison", "ConvolutionCount", "DataStructure", "FlowAndRidge",
-    "EffectiveField", "EnergyTest", "Factory", "FeatureShift", "FieldLayer", "FlatnessPreference", "FlowComparison",
-    "FunctionPrior", "GradientNoise", "GraphFacts", "GroupAccuracy", "ImplicitRegulariser", "Influence", "LabelShift",
-    "LayerShift", "LearningOrder", "LogitRecorder", "MarginProgress", "MaxMargin", "Memory", "NoiseBreakdown",
-    "NoiseCurves", "NormBox", "Overlap", "PermutationTest", "Ranked", "ReceptiveField", "Separation", "Sharpness",
-    "SharpnessSeries", "Trajectory", "TwoSample", "adaptive_optimizer_bias", "adaptive_state", "adjacency_matrix",
-    "aggregator_collisions", "area_under_margin", "attention_distance", "attention_entropy", "attention_macs",
-    "attention_weights", "backward_correction", "backward_loss", "boolean_cube", "candidates", "class_balance",
-    "classifier_test", "clean_probability", "collapsing_path", "colour_refinement", "compare_architectures",
-    "confident_joint", "convolution_counts", "convolution_table", "crossed_mean", "data_structure", "degree_errors",
-    "degree_weights", "dirichlet_energy", "domain_bound", "duplicates", "early_stopping_path", "effective_classes",
-    "effective_field", "effective_number", "energy_distance", "energy_test", "entropy_share", "equivariance_curve",
-    "equivariance_error", "estimation_risk", "excess_norm", "expected_regulariser", "explained_by", "feature_shift",
-    "flatness_preference", "flip_labels", "flip_rate", "flow_comparison", "forward_loss", "fourier_coefficients",
-    "frequency_errors", "function_prior", "gradient_descent", "gradient_flow", "gradient_flow_filter",
-    "gradient_noise", "gradient_noise_scale", "gradient_support", "graph_facts", "graph_permutation_test",
-    "group_accuracy", "holm", "implicit_regulariser", "information", "is_causal", "jacobian_by_lag",
-    "label_noise_regulariser", "label_shift", "ldam_margins", "learning_order", "lempel_ziv_complexity",
-    "lempel_ziv_words", "linear_stability", "log_slope", "logit_adjustment", "margin_progress", "margins",
-    "max_margin", "memory_curve", "minibatch_regulariser", "minimum_norm_solution", "mmd", "mmd_test",
+    "AdaptiveBias", "AdaptiveState", "ArchitectureChoice", "ArchitectureComparison", "AttentionWeights", "Budget",
+    "ClassBalance", "ClassifierTest", "ConvolutionCount", "DataStructure", "EffectiveField", "EnergyTest", "Factory",
+    "FeatureShift", "FieldLayer", "FlatnessPreference", "FlowAndRidge", "FlowComparison", "FunctionPrior",
+    "GradientNoise", "GraphFacts", "GroupAccuracy", "ImplicitRegulariser", "Influence", "LabelShift", "LayerShift",
+    "LearningOrder", "LogitRecorder", "MarginProgress", "MaxMargin", "Memory", "NoiseBreakdown", "NoiseCurves",
+    "NormBox", "Overlap", "PROBES", "PermutationTest", "Ranked", "ReceptiveField", "Separation", "Sharpness",
+    "SharpnessSeries", "TURNS", "Trajectory", "TwoSample", "adaptive_optimizer_bias", "adaptive_state",
+    "adjacency_matrix", "aggregator_collisions", "area_under_margin", "attention_distance", "attention_entropy",
+    "attention_macs", "attention_weights", "backward_correction", "backward_loss", "boolean_cube", "candidates",
+    "class_balance", "classifier_test", "clean_probability", "collapsing_path", "colour_refinement",
+    "compare_architectures", "confident_joint", "convolution_counts", "convolution_table", "crossed_mean",
+    "data_structure", "degree_errors", "degree_weights", "dirichlet_energy", "domain_bound", "duplicates",
+    "early_stopping_path", "effective_classes", "effective_field", "effective_number", "energy_distance", "energy_test",
+    "entropy_share", "equivariance_curve", "equivariance_error", "estimation_risk", "excess_norm",
+    "expected_regulariser", "explained_by", "feature_shift", "flatness_preference", "flip_labels", "flip_rate",
+    "flow_comparison", "forward_loss", "fourier_coefficients", "frequency_errors", "function_prior", "gradient_descent",
+    "gradient_flow", "gradient_flow_filter", "gradient_noise", "gradient_noise_scale", "gradient_support",
+    "graph_facts", "graph_permutation_test", "group_accuracy", "holm", "implicit_regulariser", "information",
+    "is_causal", "jacobian_by_lag", "label_noise_regulariser", "label_shift", "ldam_margins", "learning_order",
+    "lempel_ziv_complexity", "lempel_ziv_words", "linear_stability", "log_slope", "logit_adjustment", "margin_progress",
+    "margins", "max_margin", "memory_curve", "minibatch_regulariser", "minimum_norm_solution", "mmd", "mmd_test",
     "model_gradient", "modified_gradient", "node_features", "node_influence", "noise_breakdown", "noise_curves",
     "noise_scale", "norm_box", "normalised_laplacian", "parameter_count", "permutation_test", "probe_answer_shift",
     "probe_attention", "probe_class_balance", "probe_data_structure", "probe_equivariance", "probe_gradient_noise",

@@ -9,7 +9,7 @@ from typing import Any
 from theorylens.results import Message
 
 from ._candidates import Factory
-from ._comparison import Comparison, Ranked, compare_architectures
+from ._comparison import ArchitectureComparison, Ranked, compare_architectures
 from ._data_structure import DataStructure, data_structure, kind_of
 from ._trials import Budget, inputs_and_targets
 
@@ -29,7 +29,7 @@ class ArchitectureChoice:
     """
 
     ranking: tuple[Ranked, ...]
-    comparison: Comparison
+    comparison: ArchitectureComparison
     structure: DataStructure | None
 
     @property

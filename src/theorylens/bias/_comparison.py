@@ -52,7 +52,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
+class ArchitectureComparison:
     """Errors of every training.
 
     Attributes
@@ -194,7 +194,7 @@ def compare_architectures(
     only: Sequence[str] | None = None,
     parameters: int = 5000,
     budget: Budget = Budget(),  # noqa: B008 - frozen
-) -> Comparison:
+) -> ArchitectureComparison:
     """Train candidates on nested subsets of ``train`` and judge them on ``test``.
 
     Parameters
@@ -242,7 +242,7 @@ def compare_architectures(
     largest = [r["moved"] for r, item in zip(found, grid, strict=True) if item["moved"]]
     moved = np.asarray(largest, dtype=np.float64).reshape(len(makers), budget.seeds, -1).mean(1)
     counted = np.asarray([r["parameters"] for r in found]).reshape(shape)[:, 0, 0]
-    return Comparison(
+    return ArchitectureComparison(
         names=tuple(makers), sizes=sizes, errors=stacked(found, shape), moved=moved,
         parameters=tuple(int(n) for n in counted),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from theorylens.core import Split, Subject, Task
+from theorylens.numerics.label_margins import margins
 from theorylens.results import Curve, Line, Message
 
 from ._label_noise import noise_breakdown
@@ -26,23 +27,13 @@ from ._label_noise import noise_breakdown
 Floats = NDArray[np.float64]
 
 
-def margins(logits: Tensor, labels: Tensor) -> Floats:
-    """Logit of the label less the largest other, over the last axis of ``logits`` (..., n, K): shape (..., n)."""
-    if logits.shape[-2] != len(labels) or labels.ndim != 1:
-        raise ValueError(f"logits (..., n, K) and labels (n,) do not fit: {tuple(logits.shape)}, {tuple(labels.shape)}")
-    if logits.shape[-1] < 2:
-        raise ValueError("a margin lies between classes; logits of 2 classes or more are needed")
-    index = labels.to(logits.device).expand(logits.shape[:-1])[..., None]
-    own = logits.gather(-1, index)[..., 0]
-    rest = logits.scatter(-1, index, -torch.inf).max(-1).values
-    return np.asarray((own - rest).double().cpu().numpy())
-
-
 def area_under_margin(logits: Tensor, labels: Tensor) -> Floats:
     """Mean margin over steps, shape (n,): ``logits`` are (steps, n, K) of one run, from before it memorised."""
     if logits.ndim != 3 or not len(logits):
         raise ValueError(f"logits must have shape (steps, n, classes), got {tuple(logits.shape)}")
-    return np.asarray(margins(logits, labels).mean(0))
+    if logits.shape[2] < 2:
+        raise ValueError("a margin lies between classes; logits of 2 classes or more are needed")
+    return np.asarray(margins(logits, labels).mean(0).cpu().numpy())
 
 
 class LogitRecorder:

@@ -20,7 +20,7 @@ from ._early_stopping import (
     training_progress,
 )
 from ._label_noise import LabelNoiseCourse, label_noise_course, label_noise_experiment
-from ._learning_speed import LearningSpeed, PowerLaw, learning_speed, power_law
+from ._learning_speed import LearningSpeed, LossPowerLaw, learning_speed, loss_power_law
 from ._linear_modes import ModeCourse, half_learning_time, mode_course, mode_residual, residual_modes, two_layer_mode
 from ._loss_slope import Slope, last_part, loss_slope
 from ._measured_rate import ObservedRate, measured_problem, observed_rate
@@ -46,14 +46,14 @@ from ._successive import SuccessiveGradients, successive_gradients
 PROBES = (probe_loss_slope, probe_phases, probe_drift, probe_sharpening)
 
 __all__ = [
-    "ALGORITHMS", "PROBES", "Bound", "ChangePoints", "Convergence", "Course", "EarlyStopping", "LabelNoiseCourse",
-    "LearningSpeed", "ModeCourse", "ObservedRate", "PowerLaw", "Problem", "RangeTest", "ScaledRate", "Schedule",
-    "Slope", "State", "Stopped", "SuccessiveGradients", "Turning", "change_points", "constant", "convergence_bound",
-    "convergence_diagnostic", "cosine_annealing", "cosine_restarts", "early_stop", "exponential_decay", "followed",
-    "generalisation_loss", "gradient_bound_from_decrease", "half_learning_time", "label_noise_course",
-    "label_noise_experiment", "last_part", "learning_speed", "linear_to_zero", "loss_slope", "max_stable_lr",
-    "mean_product", "measured_problem", "mode_course", "mode_residual", "observed_rate", "patience", "pl_ratio",
-    "power_law", "probe_drift", "probe_loss_slope", "probe_phases", "probe_sharpening", "progress_quotient",
+    "ALGORITHMS", "Bound", "ChangePoints", "Convergence", "Course", "EarlyStopping", "LabelNoiseCourse",
+    "LearningSpeed", "LossPowerLaw", "ModeCourse", "ObservedRate", "PROBES", "Problem", "RangeTest", "ScaledRate",
+    "Schedule", "Slope", "State", "Stopped", "SuccessiveGradients", "Turning", "change_points", "constant",
+    "convergence_bound", "convergence_diagnostic", "cosine_annealing", "cosine_restarts", "early_stop",
+    "exponential_decay", "followed", "generalisation_loss", "gradient_bound_from_decrease", "half_learning_time",
+    "label_noise_course", "label_noise_experiment", "last_part", "learning_speed", "linear_to_zero", "loss_power_law",
+    "loss_slope", "max_stable_lr", "mean_product", "measured_problem", "mode_course", "mode_residual", "observed_rate",
+    "patience", "pl_ratio", "probe_drift", "probe_loss_slope", "probe_phases", "probe_sharpening", "progress_quotient",
     "range_test", "relative_rise", "residual_modes", "scale_learning_rate", "sgd_step", "sharpening", "step_decay",
     "successive_gradients", "successive_rises", "training_progress", "turning", "two_layer_mode", "warmup",
     "warmup_stable_decay",

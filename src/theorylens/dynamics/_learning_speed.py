@@ -86,7 +86,7 @@ def learning_speed(
     steps, losses
         Shape (n,), n above ``window``; losses above ``floor``.
     floor
-        L_inf, what the loss tends to: 0, or that of `power_law`.
+        L_inf, what the loss tends to: 0, or that of `loss_power_law`.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def learning_speed(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PowerLaw:
+class LossPowerLaw:
     """L(t) = floor + factor t^(-exponent).
 
     Attributes
@@ -153,7 +153,7 @@ class PowerLaw:
         )
 
 
-def power_law(steps: NDArray[np.int64] | Sequence[int], losses: Floats | Sequence[float]) -> PowerLaw:
+def loss_power_law(steps: NDArray[np.int64] | Sequence[int], losses: Floats | Sequence[float]) -> LossPowerLaw:
     """Fit L = floor + factor t^(-exponent) to a record of positive losses at positive steps.
 
     Raises
@@ -162,7 +162,7 @@ def power_law(steps: NDArray[np.int64] | Sequence[int], losses: Floats | Sequenc
         Fewer than 8 records, losses or steps that are not positive, or a loss that does not vary.
 
     >>> t = np.arange(1, 200)
-    >>> round(power_law(t, 0.3 + 2.0 * t**-0.7).exponent.value, 6)
+    >>> round(loss_power_law(t, 0.3 + 2.0 * t**-0.7).exponent.value, 6)
     0.7
     """
     x, y = _pair(steps, losses)
@@ -184,7 +184,7 @@ def power_law(steps: NDArray[np.int64] | Sequence[int], losses: Floats | Sequenc
     return _law(best, log_x, log_y, rho, x, y)
 
 
-def _law(best: Floats, log_x: Floats, log_y: Floats, rho: float, x: Floats, y: Floats) -> PowerLaw:
+def _law(best: Floats, log_x: Floats, log_y: Floats, rho: float, x: Floats, y: Floats) -> LossPowerLaw:
     """Intervals from the whitened derivatives; the floor by its own, cut at 0."""
     root, log_factor, exponent = (float(v) for v in best)
     jacobian = _white(_derivatives(best, log_x), rho)
@@ -206,7 +206,7 @@ def _law(best: Floats, log_x: Floats, log_y: Floats, rho: float, x: Floats, y: F
     # d floor = 2 root d root: at a floor of zero the linearised error vanishes, so the error is taken of the floor.
     floor_error = times * (errors[0] * 2 * root if not unidentified else math.inf)
     spread = times * errors[1]
-    return PowerLaw(
+    return LossPowerLaw(
         floor=estimate(root**2, max(0.0, root**2 - floor_error), root**2 + floor_error),
         factor=estimate(math.exp(log_factor), math.exp(log_factor - spread), math.exp(min(log_factor + spread, 700.0))),
         exponent=estimate(exponent, exponent - times * errors[2], exponent + times * errors[2]),

@@ -11,12 +11,14 @@ import torch
 from theorylens.core import Need, Subject, UnsuitableError, Work, probe
 from theorylens.results import (
     Assumption,
+    Conclusion,
     Curve,
     Estimate,
     History,
     Kind,
     Line,
     Message,
+    PValue,
     Result,
     Statistical,
     Status,
@@ -48,10 +50,35 @@ def judge(found: ChangePoints) -> tuple[Verdict, Message]:
     last = f"{found.steps[-1]}"
     steps = ", ".join(map(str, found.steps[:-1]))
     if not steps:
-        text = "the course changes at step {last}, p = {p:.2g}"
-        return Verdict.DESCRIPTIVE, Message("TL603.one", text, last=last, p=found.p_values[0])
-    text = "the course changes at steps {steps} and {last}, each with p at most {p:.2g}"
-    return Verdict.DESCRIPTIVE, Message("TL603.several", text, steps=steps, last=last, p=max(found.p_values))
+        text = "the course changes at step {last} ({p})"
+        return Verdict.DESCRIPTIVE, Message("TL603.one", text, last=last, p=tested(found)[0].said)
+    text = "the course changes at steps {steps} and {last} (the least certain with {p})"
+    least = tested(found)[len(found.steps) - 1].said
+    return Verdict.DESCRIPTIVE, Message("TL603.several", text, steps=steps, last=last, p=least)
+
+
+def tested(found: ChangePoints) -> tuple[PValue, ...]:
+    """The tests in their order; each is made only when those before it were small, so the largest so far counts."""
+    first = Message("TL603.tested", "the record is one smooth law with noise")
+    text = "nothing but noise is left of {count} changes of course"
+    p = [*found.p_values, found.next_p_value]
+    return tuple(
+        PValue(
+            statement=Message("TL603.tested.next", text, count=k) if k else first, p=value,
+            among_own=max(p[: k + 1]), decides=k < len(found.steps),
+        )
+        for k, value in enumerate(p)
+    )  # fmt: skip
+
+
+def _otherwise(found: ChangePoints, assumptions: tuple[Assumption, ...]) -> Conclusion | None:
+    if not found.steps:
+        return None
+    steps = ", ".join(map(str, found.steps))
+    text = "a change of course near step {steps} is no surprise among all tests of this run ({p})"
+    reason = Message("TL603.not_in_run", text, steps=steps, p=tested(found)[len(found.steps) - 1].said)
+    reading = Message("TL603.reading.not_in_run", "Undecided: {reason}.", reason=reason)
+    return Conclusion(verdict=Verdict.INCONCLUSIVE, reason=reason, reading=reading, assumptions=assumptions)
 
 
 def read(found: ChangePoints) -> Message:
@@ -107,6 +134,8 @@ def probe_phases(subject: Subject, *, rng: torch.Generator) -> Result:
         reason=reason,
         reading=read(found),
         assumptions=_assumptions(found, len(losses)),
+        p_values=tested(found),
+        otherwise=_otherwise(found, _assumptions(found, len(losses))),
         references=REFERENCES,
         payload=(_curve(history.steps.astype(np.float64), losses, found), _table(found, history)),
         settings={"series": name, "level": LEVEL, "next_p_value": found.next_p_value},

@@ -4,14 +4,14 @@ Certificates say so with a stated probability: `holdout_bound` from untouched ex
 from the training examples alone, `pac_bayes_kl` from a posterior. `samples` decides what is counted, nobody else does.
 
 Names are loaded when they are first used (PEP 562): bounds that are functions of numbers need no torch, and
-``theorylens sample-size`` must start without it. A new name goes into three lists: imports, `_HOMES`, ``__all__``.
-Over 300 lines because it lists every name of the chapter three times; there is nothing else in it.
+``theorylens sample-size`` must start without it. A new name goes, as everywhere, into the imports and ``__all__``.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from theorylens._first_use import load
 
 if TYPE_CHECKING:
     from theorylens.core import Probe
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         mcdiarmid,
         mcdiarmid_deviation,
     )
+    from theorylens.numerics.label_margins import margins
     from theorylens.numerics.relative_entropy import kl, kl_inverse
     from theorylens.numerics.sequences import ConfidenceSequence, confidence_sequence, mixture_radius, stitched_radius
+    from theorylens.representation import covariance_eigenvalues
 
     from ._abstention import probe_abstention
     from ._answers import Answers, answers
-    from ._benign_overfitting import BenignOverfitting, benign_overfitting, covariance_eigenvalues, effective_ranks
+    from ._benign_overfitting import BenignOverfitting, benign_overfitting, effective_ranks
     from ._bias_variance import BiasVariance, VoteDecomposition, bias_variance, retrained_outputs, vote_decomposition
     from ._block_bootstrap import BlockBootstrap, block_bootstrap, block_length
     from ._bounded_mean import bounded_mean
@@ -101,7 +103,7 @@ if TYPE_CHECKING:
     )
     from ._leave_one_out import neighbours_bound, neighbours_leave_one_out, ridge_leave_one_out
     from ._local_complexity import LocalKernelBall, fixed_point
-    from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss, margins
+    from ._margin_bound import MarginBound, margin_bound, margin_gap, margin_loss
     from ._margins_probe import normalised_margins, probe_margins
     from ._measure_study import MeasureStudy, measure_study
     from ._measured_stability import MeasuredStability, measured_stability
@@ -158,7 +160,15 @@ if TYPE_CHECKING:
     )
     from ._selective import Selective, selective_error
     from ._sharpness_bound import SharpnessBound, sharpness_bound
-    from ._shattering import Fitted, Halfspaces, ShatteredSet, Shattering, find_shattered, shatters, vc_of_labellings
+    from ._shattering import (
+        Halfspaces,
+        LearnerOracle,
+        ShatteredSet,
+        Shattering,
+        find_shattered,
+        shatters,
+        vc_of_labellings,
+    )
     from ._spectral_margin import SpectralMarginBound, spectral_margin_bound, tolerated_margin
     from ._stability import regularised_stability, ridge_stability, stability_bound, svm_stability
     from ._subspace import Subspace
@@ -176,284 +186,6 @@ if TYPE_CHECKING:
 
     PROBES: tuple[Probe, ...]
 
-_HOMES = {
-    "theorylens.numerics.binomial": ("clopper_pearson", "clopper_pearson_interval"),
-    "theorylens.numerics.concentration": (
-        "bennett",
-        "bernstein",
-        "chernoff_kl",
-        "dkw",
-        "empirical_bernstein",
-        "hoeffding",
-    ),
-    "theorylens.numerics.differences": (
-        "azuma",
-        "azuma_deviation",
-        "bounded_differences",
-        "efron_stein",
-        "mcdiarmid",
-        "mcdiarmid_deviation",
-    ),
-    "theorylens.numerics.relative_entropy": ("kl", "kl_inverse"),
-    "theorylens.numerics.sequences": ("ConfidenceSequence", "confidence_sequence", "mixture_radius", "stitched_radius"),
-    "._answers": ("Answers", "answers"),
-    "._benign_overfitting": ("BenignOverfitting", "benign_overfitting", "covariance_eigenvalues", "effective_ranks"),
-    "._bias_variance": (
-        "BiasVariance",
-        "VoteDecomposition",
-        "bias_variance",
-        "retrained_outputs",
-        "vote_decomposition",
-    ),
-    "._bounded_mean": ("bounded_mean",),
-    "._covering": (
-        "EmpiricalCover",
-        "ball_covering",
-        "ball_packing",
-        "covering_bound",
-        "empirical_cover",
-        "linear_covering",
-        "spectral_covering",
-    ),
-    "._degrees_of_freedom": ("degrees_of_freedom",),
-    "._dudley": ("Dudley", "dudley", "entropy_integral"),
-    "._effective_parameters": (
-        "EffectiveParameters",
-        "effective_parameters",
-        "evidence_precision",
-        "ggn_eigenvalues",
-        "output_curvature",
-    ),
-    "._fat_shattering": ("FatShattering", "fat_shattered", "fat_shattering", "largest_shattered"),
-    "._finite_class": ("affordable_bits", "occam_bound", "probe_weight_bits", "weight_bits"),
-    "._gap": ("probe_gap",),
-    "._gaussian_kl": ("gaussian_kl", "multivariate_gaussian_kl"),
-    "._holdout": ("HoldoutBound", "Sample", "holdout_bound", "one_bound", "samples"),
-    "._holdout_theorems": ("probe_chernoff_kl",),
-    "._learning_coefficient": ("LearningCoefficient", "local_learning_coefficient"),
-    "._least_squares": ("least_squares_risk", "optimal_penalty", "ridge_risk", "ridgeless_risk"),
-    "._least_squares_descent": (
-        "least_squares_descent",
-        "minimum_norm",
-        "random_features_descent",
-        "sphere_features_descent",
-    ),
-    "._measures": ("generalization_measures",),
-    "._measure_study": ("MeasureStudy", "measure_study"),
-    "._norms": (
-        "SpectralComplexity",
-        "operator_norm",
-        "spectral_complexity",
-        "squared_path_norm",
-        "stable_rank",
-        "weight_matrices",
-    ),
-    "._norms_probe": ("probe_norms",),
-    "._pac_bayes": ("pac_bayes_kl", "xi"),
-    "._pac_bayes_bernstein": ("BernsteinBound", "pac_bayes_empirical_bernstein", "variance_bound"),
-    "._pac_bayes_forms": (
-        "best_trade_off",
-        "pac_bayes_catoni",
-        "pac_bayes_disintegrated",
-        "pac_bayes_lambda",
-        "pac_bayes_mcallester",
-        "pac_bayes_quadratic",
-    ),
-    "._parameters_probe": ("probe_effective_parameters",),
-    "._risk_curve": ("RiskCurve",),
-    "._test_error": ("probe_test_error",),
-    "._growth": ("cover_count", "log_sauer_shelah", "sauer_shelah"),
-    "._uniform_convergence": ("uniform_convergence", "uniform_convergence_necessary"),
-    "._vc_gap": ("VcBound", "growth_gap", "relative_vc_bound", "vc_bound", "vc_gap"),
-    "._pac": ("PacCertificate", "pac_certificate"),
-    "._pac_experiment": ("PacLearningCurve", "failure_rate", "pac_learning_curve", "sample_size_curve"),
-    "._certify": ("Certified", "Way", "certify"),
-    "._relative": ("LearntPrior", "Relative", "certify_relative"),
-    "._gaussian_posterior": ("GaussianPosterior",),
-    "._gibbs_risk": ("GibbsRisk", "gibbs_risk"),
-    "._posterior_training": ("PosteriorTraining",),
-    "._holdout_size": ("holdout_size", "holdout_sizes"),
-    "._sample_complexity": (
-        "SampleSize",
-        "attainable_delta",
-        "attainable_error",
-        "ehrenfeucht_lower_bound",
-        "sample_complexity",
-        "sample_size_lines",
-        "sample_size_table",
-        "sample_sizes",
-    ),
-    "._suprema": ("FiniteClass", "FunctionClass", "KernelBall", "L1Ball", "L2Ball", "Stumps", "massart"),
-    "._rademacher": ("Searched", "gaussian_complexity", "rademacher", "rademacher_bound"),
-    "._margin_bound": ("MarginBound", "margin_bound", "margin_gap", "margin_loss", "margins"),
-    "._calibration": (
-        "BrierParts",
-        "Reliability",
-        "brier_parts",
-        "calibration_p",
-        "reliability",
-        "squared_calibration_error",
-    ),
-    "._temperature": ("temperature",),
-    "._calibration_probe": ("probe_calibration",),
-    "._vc_dimension": ("VcDimension", "vc_linear", "vc_sigmoid_network", "vc_stump", "vc_threshold_network", "vc_tree"),
-    "._network_growth": ("NetworkGrowth", "feature_rank", "network_growth", "piecewise_linear_growth", "vc_dimension"),
-    "._shattering": (
-        "Fitted",
-        "Halfspaces",
-        "ShatteredSet",
-        "Shattering",
-        "find_shattered",
-        "shatters",
-        "vc_of_labellings",
-    ),
-    "._margins_probe": ("normalised_margins", "probe_margins"),
-    "._paired": (
-        "Paired",
-        "mcnemar",
-        "paired_comparison",
-    ),
-    "._rivals": ("probe_rivals",),
-    "._selective": (
-        "Selective",
-        "selective_error",
-    ),
-    "._abstention": ("probe_abstention",),
-    "._conformal": (
-        "conformal_sets",
-        "conformal_threshold",
-    ),
-    "._conformal_probe": ("probe_conformal",),
-    "._width_descent": ("DoubleDescent", "double_descent", "sample_descent"),
-    "._local_complexity": ("LocalKernelBall", "fixed_point"),
-    "._learning_facts": ("PerceptronRun", "no_free_lunch", "perceptron", "progressive_validation"),
-    "._norm_margin": ("NormMarginBound", "golowich", "norm_margin_bound"),
-    "._compressed": (
-        "Compressed",
-        "certify_compressed",
-    ),
-    "._code_length": ("code_length",),
-    "._subspace": ("Subspace",),
-    "._capacity_probe": ("architecture_dimension", "probe_capacity"),
-    "._groups": (
-        "GroupBounds",
-        "group_bounds",
-    ),
-    "._groups_probe": ("probe_worst_group",),
-    "._excess": (
-        "excess_bound",
-        "split_kl",
-    ),
-    "._recursive": (
-        "RecursiveBound",
-        "RecursiveStep",
-        "pac_bayes_recursive",
-    ),
-    "._recursive_relative": (
-        "Recursion",
-        "Recursive",
-        "certify_recursive",
-    ),
-    "._progressive": (
-        "Progressive",
-        "ProgressiveRun",
-        "best_scale",
-        "certify_progressive",
-        "progressive_bound",
-    ),
-    "._tandem": (
-        "first_order_bound",
-        "plurality",
-        "tandem_bound",
-        "tandem_losses",
-        "tandem_weights",
-        "weights_divergence",
-    ),
-    "._ensemble": (
-        "Ensemble",
-        "Voted",
-        "certify_ensemble",
-    ),
-    "._rank_statistics": (
-        "Ranking",
-        "rank_correlation",
-        "rank_statistics",
-    ),
-    "._rank_study": (
-        "RankStudy",
-        "rank_study",
-    ),
-    "._tolerated_noise": (
-        "tolerated_noise",
-        "tolerated_perturbation",
-    ),
-    "._power_law": (
-        "PowerLaw",
-        "power_law",
-    ),
-    "._weight_spectrum": (
-        "LayerSpectrum",
-        "weight_spectrum",
-    ),
-    "._block_bootstrap": (
-        "BlockBootstrap",
-        "block_bootstrap",
-        "block_length",
-    ),
-    "._fat_risk": (
-        "fat_covering",
-        "fat_shattering_bound",
-    ),
-    "._random_features": ("random_features_risk",),
-    "._random_labels": (
-        "RandomLabelStudy",
-        "random_label_study",
-    ),
-    "._stability": (
-        "stability_bound",
-        "regularised_stability",
-        "svm_stability",
-        "ridge_stability",
-    ),
-    "._leave_one_out": (
-        "ridge_leave_one_out",
-        "neighbours_leave_one_out",
-        "neighbours_bound",
-    ),
-    "._measured_stability": (
-        "MeasuredStability",
-        "measured_stability",
-    ),
-    "._weight_spectrum_probe": ("probe_weight_spectrum",),
-    "._risk_control": (
-        "conformal_risk",
-        "risk_p_value",
-        "binomial_p_value",
-        "learn_then_test",
-    ),
-    "._information": (
-        "InformationGap",
-        "cmi_bound",
-        "conditional_mutual_information",
-        "information_gap",
-        "pair_information",
-        "xu_raginsky",
-    ),
-    "._private_prior": (
-        "pac_bayes_private",
-        "privacy_price",
-    ),
-    "._sharpness_bound": (
-        "SharpnessBound",
-        "sharpness_bound",
-    ),
-    "._spectral_margin": (
-        "SpectralMarginBound",
-        "spectral_margin_bound",
-        "tolerated_margin",
-    ),
-}
-_MODULE = {name: module for module, names in _HOMES.items() for name in names}
 _PROBES = (
     "probe_test_error",
     "probe_worst_group",
@@ -474,8 +206,8 @@ _PROBES = (
 __all__ = [
     "Answers", "BenignOverfitting", "BernsteinBound", "BiasVariance", "BlockBootstrap", "BrierParts", "Certified",
     "Compressed", "ConfidenceSequence", "DoubleDescent", "Dudley", "EffectiveParameters", "EmpiricalCover", "Ensemble",
-    "FatShattering", "FiniteClass", "Fitted", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds",
-    "Halfspaces", "HoldoutBound", "InformationGap", "KernelBall", "L1Ball", "L2Ball", "LayerSpectrum",
+    "FatShattering", "FiniteClass", "FunctionClass", "GaussianPosterior", "GibbsRisk", "GroupBounds", "Halfspaces",
+    "HoldoutBound", "InformationGap", "KernelBall", "L1Ball", "L2Ball", "LayerSpectrum", "LearnerOracle",
     "LearningCoefficient", "LearntPrior", "LocalKernelBall", "MarginBound", "MeasureStudy", "MeasuredStability",
     "NetworkGrowth", "NormMarginBound", "PROBES", "PacCertificate", "PacLearningCurve", "Paired", "PerceptronRun",
     "PosteriorTraining", "PowerLaw", "Progressive", "ProgressiveRun", "RandomLabelStudy", "RankStudy", "Ranking",
@@ -521,17 +253,12 @@ __all__ = [
     "xu_raginsky",
 ]  # fmt: skip
 
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would let every misspelt name pass
 
-def __getattr__(name: str) -> Any:
-    if name == "PROBES":
-        value: Any = tuple(__getattr__(each) for each in _PROBES)
-    elif name in _MODULE:
-        value = getattr(importlib.import_module(_MODULE[name], __name__), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "PROBES":
+            return tuple(load(__name__, each) for each in _PROBES)
+        return load(__name__, name)
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -61,7 +61,8 @@ def benign_overfitting(eigenvalues: Any, n: int, *, ratio: float = RATIO) -> Ben
     Parameters
     ----------
     eigenvalues
-        Of the covariance of the inputs (or of features), any order, at least 0.
+        Of the covariance of the inputs (or of features), any order, at least 0; `covariance_eigenvalues` estimates them
+        from rows, well where those are many times the features: with fewer the tail is cut off.
     n
         Examples.
     ratio
@@ -88,17 +89,6 @@ def benign_overfitting(eigenvalues: Any, n: int, *, ratio: float = RATIO) -> Ben
     k = int(reached[0])
     rank, spread = effective_ranks(levels, k)
     return BenignOverfitting(index=k, tail_rank=rank, tail_spread=spread, variance=k / n + n / spread)
-
-
-def covariance_eigenvalues(features: Any) -> Floats:
-    """Eigenvalues of the covariance of the rows of a matrix (examples, features), largest first: an estimate that is
-    good where examples are many times the features; with fewer examples the tail is cut off.
-    """
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():
-        raise ValueError(f"features must be a finite matrix of at least two examples, got shape {x.shape}")
-    found: Floats = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2 / (len(x) - 1)
-    return found
 
 
 def _sorted(eigenvalues: Any) -> Floats:

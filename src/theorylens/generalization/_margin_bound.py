@@ -12,9 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from ._asked import positive, probability, whole
 
@@ -30,43 +28,6 @@ class MarginBound:
     gap: float
     margin: float
     vacuous: bool
-
-
-def margins(outputs: Tensor, targets: Tensor) -> Tensor:
-    """By how much the true class leads: float64, shape (n,); positive where the answer is right.
-
-    Parameters
-    ----------
-    outputs
-        Scores (n, classes), or one score per row, shape (n,) or (n, 1), whose sign answers.
-    targets
-        Class numbers, shape (n,); with one score per row 0 or 1 (-1 counts as 0).
-
-    >>> margins(torch.tensor([[2.0, 0.5, 1.0], [0.0, 1.0, 3.0]]), torch.tensor([0, 1])).tolist()
-    [1.0, -2.0]
-    """
-    if outputs.numel() == targets.numel():
-        return _signed(outputs, targets)
-    if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
-        raise ValueError(
-            "margins need scores (n, classes) and n class numbers, "
-            f"got {tuple(outputs.shape)} and {tuple(targets.shape)}"
-        )
-    scores, true = outputs.double(), targets.long()
-    if bool(((true < 0) | (true >= scores.shape[1])).any()):
-        raise ValueError(
-            f"class numbers run from 0 to {scores.shape[1] - 1}, got {int(true.min())} to {int(true.max())}"
-        )
-    own = scores.gather(1, true[:, None])[:, 0]
-    others = scores.scatter(1, true[:, None], -math.inf).max(1).values
-    return own - others
-
-
-def _signed(outputs: Tensor, targets: Tensor) -> Tensor:
-    label = targets.reshape(-1).double()
-    if bool(((label != 0) & (label.abs() != 1)).any()):
-        raise ValueError("with one score per row the targets are 0 and 1, or -1 and 1; others were given")
-    return outputs.reshape(-1).double() * torch.where(label > 0, 1.0, -1.0).double()
 
 
 def margin_loss(margins: ArrayLike, margin: float) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from theorylens.core import Need, Subject, UnsuitableError, Work, controls, probe
+from theorylens.numerics.label_margins import margins
 from theorylens.results import (
     Assumption,
     Cell,
@@ -30,8 +31,6 @@ from theorylens.results import (
     Verdict,
     Wall,
 )
-
-from ._margin_bound import margins
 
 LEVEL = 0.1  # the quantile reported: low enough to speak of the hard examples, high enough not to be one of them
 LEVELS = (0.01, 0.1, 0.5, 0.9)

@@ -23,9 +23,9 @@ from theorylens.bias import gradient_noise
 from theorylens.core import RefusedError, Split, Task, objective
 from theorylens.landscape import expected_sharpness
 from theorylens.numerics import to_device
+from theorylens.numerics.label_margins import margins
 
 from ._effective_parameters import effective_parameters
-from ._margin_bound import margins
 from ._measure_names import NAMES
 from ._norms import SpectralComplexity, spectral_complexity, squared_path_norm, stable_rank, weight_matrices
 from ._tolerated_noise import tolerated_noise_value, tolerated_perturbation

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from theorylens.core import modules_in_training
+from theorylens.numerics.label_margins import margins
 
 from ._asked import probability, whole
-from ._margin_bound import margin_bound, margins
+from ._margin_bound import margin_bound
 from ._norms import chain
 
 _LARGEST = 1.0  # of the margins divided by the norms; fixed here, before any data are seen

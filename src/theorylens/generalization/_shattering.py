@@ -56,7 +56,7 @@ class Halfspaces:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class LearnerOracle:
     """A class known by a learner: ``make()`` gives one with ``fit`` and ``predict``, as scikit-learn's.
 
     A fit without error proves that the labelling is possible; an error proves nothing. Labellings with one label only

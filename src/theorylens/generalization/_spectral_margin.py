@@ -32,9 +32,9 @@ import torch
 from torch import Tensor, nn
 
 from theorylens.core import modules_in_training
+from theorylens.numerics.label_margins import margins
 
 from ._asked import positive, probability
-from ._margin_bound import margins
 from ._norms import chain
 from ._pac_bayes import pac_bayes_kl
 

@@ -12,7 +12,7 @@ from ._coordinates import CoordinateCheck, coordinate_check
 from ._cross_validation import generalised_cross_validation, kare, leave_one_out_residuals
 from ._diagonal_network import DiagonalNetwork, diagonal_network_limit
 from ._dimension_probe import probe_effective_dimension
-from ._dynamics import Trajectory, Unseen, gradient_descent, gradient_flow, max_stable_lr
+from ._dynamics import KernelTrajectory, Unseen, kernel_descent, kernel_flow, max_stable_kernel_lr
 from ._effective_dimension import effective_dimension, leverage
 from ._eigenlearning import (
     EigenLearning,
@@ -28,9 +28,9 @@ from ._gaussian_process import Posterior, gp_posterior, log_evidence, prior_samp
 from ._infinite import Affine, WideKernels, WideNetwork, wide_kernels, wide_network
 from ._kernel_bounds import (
     interpolation_complexity,
+    kernel_ridge_risk,
+    kernel_ridge_risk_bound,
     rademacher_ball,
-    ridge_risk,
-    ridge_risk_bound,
     rkhs_ball_bound,
 )
 from ._laziness import Laziness, laziness
@@ -54,15 +54,15 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "PROBES", "Affine", "CoordinateCheck", "DiagonalNetwork", "EigenLearning", "Laziness", "Linearised", "Movement",
-    "Posterior", "Prediction", "RKHSNorm", "RegimeDiagram", "Scaled", "SpectralDecay", "Trajectory", "Unseen",
+    "Affine", "CoordinateCheck", "DiagonalNetwork", "EigenLearning", "KernelTrajectory", "Laziness", "Linearised",
+    "Movement", "PROBES", "Posterior", "Prediction", "RKHSNorm", "RegimeDiagram", "Scaled", "SpectralDecay", "Unseen",
     "WideKernels", "WideNetwork", "alignment", "balanced_alignment", "coordinate_check", "cross_entropy_flow",
     "cumulative_power", "diagonal_network_limit", "effective_dimension", "eigenlearning", "eigensystem",
-    "generalised_cross_validation", "gp_posterior", "gradient_descent", "gradient_flow", "interpolation_complexity",
-    "kare", "kernel_movement", "kernel_spread", "laziness", "learning_curve", "learning_curve_payload",
-    "leave_one_out_residuals", "leverage", "log_evidence", "max_stable_lr", "ntk", "predicted_training",
-    "prior_samples", "probe_alignment", "probe_effective_dimension", "probe_kernel_regression",
-    "probe_kernel_spread", "probe_linearised", "probe_movement", "rademacher_ball", "read_wide_network",
-    "regime_diagram", "relative_curvature", "ridge_risk", "ridge_risk_bound", "rkhs_ball_bound", "rkhs_norm",
-    "spectral_decay", "wide_kernels", "wide_network",
+    "generalised_cross_validation", "gp_posterior", "interpolation_complexity", "kare", "kernel_descent",
+    "kernel_flow", "kernel_movement", "kernel_ridge_risk", "kernel_ridge_risk_bound", "kernel_spread", "laziness",
+    "learning_curve", "learning_curve_payload", "leave_one_out_residuals", "leverage", "log_evidence",
+    "max_stable_kernel_lr", "ntk", "predicted_training", "prior_samples", "probe_alignment",
+    "probe_effective_dimension", "probe_kernel_regression", "probe_kernel_spread", "probe_linearised",
+    "probe_movement", "rademacher_ball", "read_wide_network", "regime_diagram", "relative_curvature",
+    "rkhs_ball_bound", "rkhs_norm", "spectral_decay", "wide_kernels", "wide_network",
 ]  # fmt: skip

@@ -3,8 +3,8 @@
 Method   in the eigenbasis of the kernel every mode decays on its own; test points follow through the cross kernel
 Source   Jacot, Gabriel, Hongler (2018), NeurIPS; Lee et al. (2019), NeurIPS
 Assumes  the kernel does not move; squared loss (cross-entropy: `cross_entropy_flow`, an ordinary differential equation)
-Breaks   steps above `max_stable_lr` diverge, as the network does; real networks change their kernel: compare with
-         `predicted_training`
+Breaks   steps above `max_stable_kernel_lr` diverge, as the network does; real networks change their kernel:
+         compare with `predicted_training`
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROUNDING = 1e-5  # relative size of a negative eigenvalue that a float32 kernel 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trajectory:
+class KernelTrajectory:
     """Outputs along training.
 
     Attributes
@@ -63,7 +63,7 @@ class Unseen:
     initial: Array | None = None
 
 
-def gradient_flow(
+def kernel_flow(
     kernel: Array,
     targets: Array,
     times: Sequence[float] | Array,
@@ -71,7 +71,7 @@ def gradient_flow(
     initial: Array | None = None,
     reduction: str = "half_sum",
     unseen: Unseen | None = None,
-) -> Trajectory:
+) -> KernelTrajectory:
     """Outputs under gradient flow: f(t) = y + exp(-Theta c t) (f0 - y).
 
     Parameters
@@ -94,7 +94,7 @@ def gradient_flow(
     ValueError
         Shapes that do not match, a kernel that is not symmetric positive semi-definite, negative times.
 
-    >>> found = gradient_flow(torch.tensor([[2.0, 1], [1, 2]]), torch.tensor([1.0, -1]), [1.0])
+    >>> found = kernel_flow(torch.tensor([[2.0, 1], [1, 2]]), torch.tensor([1.0, -1]), [1.0])
     >>> [round(float(v), 6) for v in found.train[0]]
     [0.632121, -0.632121]
     """
@@ -107,7 +107,7 @@ def gradient_flow(
     return modes.trajectory(at, growth, unseen, None)
 
 
-def gradient_descent(
+def kernel_descent(
     kernel: Array,
     targets: Array,
     lr: float,
@@ -117,7 +117,7 @@ def gradient_descent(
     initial: Array | None = None,
     reduction: str = "half_sum",
     unseen: Unseen | None = None,
-) -> Trajectory:
+) -> KernelTrajectory:
     """Outputs under full-batch gradient descent: f_t = y + (1 - lr c Theta)^t (f0 - y), and with torch's momentum.
 
     Parameters
@@ -127,10 +127,10 @@ def gradient_descent(
     steps
         Number of steps, to have every step from 0 on; or the step numbers wanted.
 
-    Other arguments and errors as `gradient_flow`. A learning rate above `max_stable_lr` is not refused, because
+    Other arguments and errors as `kernel_flow`. A learning rate above `max_stable_kernel_lr` is not refused, because
     divergence is the true answer; ``trouble`` says so.
 
-    >>> found = gradient_descent(torch.tensor([[2.0, 1], [1, 2]]), torch.tensor([1.0, 0]), 1.0, [10])
+    >>> found = kernel_descent(torch.tensor([[2.0, 1], [1, 2]]), torch.tensor([1.0, 0]), 1.0, [10])
     >>> [round(float(v), 6) for v in found.train[0]]
     [-511.0, -512.0]
     """
@@ -141,7 +141,7 @@ def gradient_descent(
     if not wanted:
         raise ValueError("steps must name at least one step, got none")
     growth = _descended(modes.levels, lr * modes.factor, momentum, wanted)
-    limit = max_stable_lr(kernel, reduction=reduction, momentum=momentum, outputs=modes.outputs)
+    limit = max_stable_kernel_lr(kernel, reduction=reduction, momentum=momentum, outputs=modes.outputs)
     trouble = None
     if lr > limit:
         text = "the learning rate {lr:.3g} is above {limit:.3g}, from where on this kernel diverges; lower it"
@@ -149,7 +149,7 @@ def gradient_descent(
     return modes.trajectory(torch.tensor(wanted, dtype=torch.float64), growth, unseen, trouble)
 
 
-def max_stable_lr(
+def max_stable_kernel_lr(
     kernel_or_top: Array | float, *, reduction: str = "half_sum", momentum: float = 0.0,
     examples: int | None = None, outputs: int = 1,
 ) -> float:  # fmt: skip
@@ -204,14 +204,16 @@ class _Modes:
         residual = (self.y - self.start).reshape(len(matrix), -1)  # (n, C), or (n C, 1) for a kernel in blocks
         self.pull = self.vectors.T @ residual
 
-    def trajectory(self, at: Tensor, growth: Tensor, unseen: Unseen | None, trouble: Message | None) -> Trajectory:
+    def trajectory(
+        self, at: Tensor, growth: Tensor, unseen: Unseen | None, trouble: Message | None
+    ) -> KernelTrajectory:
         """Outputs from ``growth`` (T, modes): the integral of each mode's residual, in units of its start."""
         weights = self.vectors @ (growth[:, :, None] * self.pull)  # (T, n, C): f = f0 + kernel @ weights
         left = self.vectors @ ((1 - growth * self.levels)[:, :, None] * self.pull)
         train = self.y - left.reshape(len(at), *self.y.shape)
         loss = self._scale() * left.square().sum((1, 2))
         test = None if unseen is None else self._at(unseen, weights)
-        return Trajectory(at=at, train=train, test=test, loss=loss, trouble=trouble)
+        return KernelTrajectory(at=at, train=train, test=test, loss=loss, trouble=trouble)
 
     def _scale(self) -> float:
         return {"half_sum": 0.5, "half_mean": 0.5 / self.n, "mse": 1 / (self.n * self.outputs)}[self.reduction]

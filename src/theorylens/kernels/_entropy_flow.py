@@ -15,16 +15,16 @@ import torch
 from scipy.integrate import solve_ivp
 
 from ._alignment import Array
-from ._dynamics import Trajectory, flat
+from ._dynamics import KernelTrajectory, flat
 
 
 def cross_entropy_flow(
     kernel: Array, labels: Array, times: Sequence[float] | Array, *, classes: int, initial: Array | None = None
-) -> Trajectory:
+) -> KernelTrajectory:
     """Outputs under gradient flow on the summed softmax cross-entropy, by integrating df/dt = -Theta (p - e_y).
 
     ``kernel`` (n, n) or (n, n, C, C), ``labels`` integers (n,), ``initial`` (n, C). Adaptive Runge-Kutta, relative
-    error 1e-8. Times as in `gradient_flow`; errors too.
+    error 1e-8. Times as in `kernel_flow`; errors too.
     """
     y = torch.as_tensor(labels)
     if y.ndim != 1 or y.is_floating_point() or bool((y < 0).any()) or bool((y >= classes).any()):
@@ -53,4 +53,4 @@ def cross_entropy_flow(
         raise ValueError(f"the differential equation was not solved: {solved.message}")
     f = torch.from_numpy(solved.y.T.reshape(len(at), n, classes).copy())
     loss = -torch.log_softmax(f, 2).gather(2, y[None, :, None].expand(len(at), -1, 1)).sum((1, 2))
-    return Trajectory(at=at, train=f, test=None, loss=loss)
+    return KernelTrajectory(at=at, train=f, test=None, loss=loss)

@@ -76,7 +76,7 @@ def rkhs_ball_bound(
     return training_loss + 2 * lipschitz * rademacher_ball(kernel, radius) + confidence
 
 
-def ridge_risk(kernel: Array, function: Array, ridge: float, noise: float) -> float:
+def kernel_ridge_risk(kernel: Array, function: Array, ridge: float, noise: float) -> float:
     """Exact expected squared error of kernel ridge regression on its own inputs, over the noise.
 
     E (1/n) ||f_hat - f||^2 for y = f + noise: bias (1/n) ||ridge (K + ridge)^-1 f||^2 plus variance
@@ -101,8 +101,8 @@ def ridge_risk(kernel: Array, function: Array, ridge: float, noise: float) -> fl
     return bias + noise * f.shape[1] * float(kept.square().sum()) / len(K)
 
 
-def ridge_risk_bound(kernel: Array, norm: float, ridge: float, noise: float) -> float:
-    """Bound of `ridge_risk` for every f with RKHS norm at most ``norm``: (ridge/n) norm^2 / 4 + noise d_eff / n.
+def kernel_ridge_risk_bound(kernel: Array, norm: float, ridge: float, noise: float) -> float:
+    """Bound of `kernel_ridge_risk` for every f with RKHS norm at most ``norm``: (ridge/n) norm^2 / 4 + noise d_eff / n.
 
     From t / (t + r)^2 <= 1 / (4 r) for the bias and (t / (t + r))^2 <= t / (t + r) for the variance, d_eff being the
     `effective_dimension` at ``ridge``.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from theorylens.results import Curve, Line, Message
 from theorylens.training import Keeping, Optimisation, fit
 
-from ._dynamics import Trajectory, Unseen, gradient_descent
+from ._dynamics import KernelTrajectory, Unseen, kernel_descent
 from ._empirical import ntk
 
 
@@ -29,11 +29,11 @@ class Prediction:
     Attributes
     ----------
     predicted, measured
-        Every step from 0; `Trajectory.test` where test inputs were given.
+        Every step from 0; `KernelTrajectory.test` where test inputs were given.
     """
 
-    predicted: Trajectory
-    measured: Trajectory
+    predicted: KernelTrajectory
+    measured: KernelTrajectory
 
     @property
     def gap(self) -> Tensor:
@@ -94,7 +94,7 @@ def predicted_training(
         with torch.no_grad():
             unseen = Unseen(cross=ntk(net, x_test, x), initial=net(x_test))
     kernel = ntk(net, x)
-    predicted = gradient_descent(
+    predicted = kernel_descent(
         kernel, y, lr, steps, momentum=momentum, initial=start, reduction="mse", unseen=unseen
     )  # fmt: skip
     seen: list[tuple[Tensor, Tensor | None]] = []
@@ -106,7 +106,7 @@ def predicted_training(
     optimisation = Optimisation(lr=lr, momentum=momentum, batch_size=len(x), epochs=steps)
     fit(net, (x, y), "mse", optimisation, callbacks=(look,), keeping=Keeping(every=steps))
     train = torch.stack([outputs for outputs, _ in seen])
-    measured = Trajectory(
+    measured = KernelTrajectory(
         at=torch.arange(len(seen), dtype=torch.float64), train=train,
         test=None if x_test is None else torch.stack([t for _, t in seen if t is not None]),
         loss=(train - y.double()).square().flatten(1).mean(1),

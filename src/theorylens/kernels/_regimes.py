@@ -23,7 +23,7 @@ from theorylens.results import Curve, Line, Matrix, Message, Table
 from theorylens.training import DivergedError, Keeping, Optimisation, fit, sweep
 
 from ._alignment import alignment
-from ._dynamics import max_stable_lr
+from ._dynamics import max_stable_kernel_lr
 from ._empirical import ntk
 from ._laziness import laziness
 from ._scaled import Scaled
@@ -172,7 +172,8 @@ def _cell(make: Make, x: Tensor, y: Tensor, steps: int, item: Mapping[str, Any])
     """One training and what it did."""
     net = Scaled(make(item["width"], item["seed"]), item["alpha"]).eval()
     kernel = ntk(net, x, output="trace")
-    limit = max_stable_lr(_top(net, x), reduction="mse", examples=len(x), outputs=y[0].numel()) * item["alpha"] ** 2
+    top = max_stable_kernel_lr(_top(net, x), reduction="mse", examples=len(x), outputs=y[0].numel())
+    limit = top * item["alpha"] ** 2
     before = alignment(kernel, y)
     optimisation = Optimisation(lr=item["lr"] / item["alpha"] ** 2, batch_size=len(x), epochs=steps)
     found: dict[str, Any] = dict.fromkeys(MEASURED, float("nan"))

@@ -8,7 +8,7 @@ never moved: the loss elsewhere is that of a copy.
 from theorylens.numerics.bulk import BulkFit
 from theorylens.numerics.random_matrix import goe_all_positive, goe_exponent, marchenko_pastur_edges
 
-from ._accelerated_gd import AcceleratedMove, AcceleratedPerturbedGD
+from ._accelerated_gd import AcceleratedMove, AcceleratedPerturbedGD, accelerated_noise
 from ._alignment import Alignment, align
 from ._average_probe import probe_averaged_checkpoints
 from ._averaging import average_weights, averaged_model, averaging, update_statistics
@@ -48,6 +48,7 @@ from ._paths import Path, barrier, linear_path
 from ._perturbed_gd import Perturbation, PerturbedGD, Thresholds, perturbed_gd_thresholds
 from ._piecewise import PiecewiseLinear, piecewise_linear
 from ._random_fields import p_spin_complexity, p_spin_index_share, p_spin_threshold
+from ._recursive_gd import SSRGD, ssrgd_thresholds
 from ._relative_flatness import relative_flatness
 from ._rescaling import Invariance, Rescaling, invariance, rescaled
 from ._sam import ASAM, SAM
@@ -71,7 +72,7 @@ from ._trace import hessian_trace, trace
 from ._trace_probe import probe_trace
 from ._trace_split import TraceSplit, trace_split
 from ._tracking import SharpnessTracker
-from ._trajectory import Trajectory, trajectory_plane
+from ._trajectory import TrajectoryPlane, trajectory_plane
 from ._unit_flow import UnitAxis
 from ._unit_groups import UnitGroup, unit_groups
 from ._worst_case import WorstCase, keskar_sharpness, worst_case_sharpness
@@ -82,15 +83,15 @@ PROBES = (
 )  # fmt: skip
 
 __all__ = [
-    "ASAM", "GSAM", "PROBES", "SAM", "SHARPNESS_KINDS", "SWAG", "USAM", "AcceleratedMove", "AcceleratedPerturbedGD",
+    "ASAM", "GSAM", "PROBES", "SAM", "SHARPNESS_KINDS", "SSRGD", "SWAG", "USAM", "AcceleratedMove", "AcceleratedPerturbedGD",
     "Alignment", "BulkFit", "Connection", "CriticalPoint", "CriticalPointSearch", "CubicNewton", "CubicStep",
     "CurvatureMove", "CurvatureSummary", "Diagonal", "Displaced", "Eigenvalues", "EmpiricalFisher", "Ends",
     "EscapeDirection", "EscapeRun", "FisherSAM", "Found", "GaussNewton", "Invariance", "LatestWeights",
     "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent", "NoisyGD", "Path",
     "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SaddleFreeNewton", "SecondOrderTest",
     "SharpnessKind", "SharpnessTracker", "Signs", "Slice", "Soup", "SpectralDensity", "SpectrumSplit", "StepRule",
-    "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "Trajectory", "UnitAxis", "UnitGroup", "WorstCase",
-    "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends",
+    "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "TrajectoryPlane", "UnitAxis", "UnitGroup", "WorstCase",
+    "accelerated_noise", "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends",
     "bulk_fit", "classify", "connect", "critical_point", "cubic_step", "curvature_directions", "curvature_summary",
     "diagonal", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
     "find_critical_point", "fisher", "fisher_rao_norm", "flow_escape_time", "frobenius_norm", "gauss_newton_trace",
@@ -102,7 +103,7 @@ __all__ = [
     "piecewise_linear", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
     "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_surroundings", "probe_trace",
     "random_direction", "relative_flatness", "rescaled", "rescaling_table", "second_order_test", "sharpness",
-    "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density", "spectrum_split", "stability_limit",
+    "slice_1d", "slice_2d", "small_noise_exit_time", "spectral_density", "spectrum_split", "ssrgd_thresholds", "stability_limit",
     "step_rule", "strict_saddle", "symmetry_directions", "tolerated_radius", "trace", "trace_split", "trajectory_plane",
     "uniform_soup", "unit_groups", "update_statistics", "worst_case_sharpness",
 ]  # fmt: skip

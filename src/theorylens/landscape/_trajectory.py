@@ -32,7 +32,7 @@ FEWEST = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trajectory:
+class TrajectoryPlane:
     """A run in its own plane; the trained network is at the origin.
 
     Attributes
@@ -82,7 +82,7 @@ def trajectory_plane(
     *,
     points: int = 15,
     batch_size: int = 256,
-) -> Trajectory:
+) -> TrajectoryPlane:
     """The loss on the plane through ``model`` along the first two principal components of a run.
 
     Parameters
@@ -123,7 +123,7 @@ def trajectory_plane(
     at = [_grid(path[:, i].cpu().numpy(), points) for i in range(2)]
     n = len(moved)
     walk = 1 / np.sin(np.pi * np.arange(1, n) / (2 * n)) ** 2
-    return Trajectory(
+    return TrajectoryPlane(
         surface=surface_of(goal, (first, second), at[0], at[1]), path=path.cpu().numpy(),
         explained=(float(shares[0]), float(shares[1])),
         random_walk=(float(walk[0] / walk.sum()), float(walk[1] / walk.sum())),

@@ -10,6 +10,7 @@ Breaks   as a measure of dimension: it counts the span, so a curve that winds th
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ._matrices import real_rows
@@ -54,11 +55,12 @@ def rankme(features: Tensor) -> float:
     return float((-(shares * shares.log()).sum()).exp())
 
 
-def covariance_eigenvalues(features: Tensor) -> Tensor:
+def covariance_eigenvalues(features: ArrayLike | Tensor) -> Tensor:
     """Eigenvalues of the covariance of features (n, d), descending, float64, at most min(n - 1, d) of them.
 
     What is below the rounding of the largest is zero.
     """
+    features = torch.as_tensor(features)
     x = real_rows(features, "features")
     values = torch.linalg.svdvals(x - x.mean(0)) ** 2 / (len(x) - 1)
     floor = float(x.abs().max()) ** 2 * max(x.shape) * torch.finfo(features.dtype if features.is_floating_point() else
