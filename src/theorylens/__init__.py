@@ -10,8 +10,9 @@ never import torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from theorylens._first_use import load
 
 if TYPE_CHECKING:
     from theorylens import (
@@ -38,31 +39,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PACKAGES = (
-    "advice", "auditing", "bias", "core", "demos", "dynamics", "frontier", "generalization", "kernels", "landscape",
-    "numerics", "reference", "report", "representation", "results", "training",
-)  # fmt: skip
-_NAMES = {
-    "Options": "auditing", "audit": "auditing", "Recipe": "core", "Split": "core", "Subject": "core", "Task": "core",
-    "probe": "core", "Report": "report",
-}  # fmt: skip
-
 __all__ = [
     "Options", "Recipe", "Report", "Split", "Subject", "Task", "__version__", "advice", "audit", "auditing", "bias",
     "core", "demos", "dynamics", "frontier", "generalization", "kernels", "landscape", "numerics", "probe", "reference",
     "report", "representation", "results", "training",
 ]  # fmt: skip
 
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would let every misspelt name pass
 
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"theorylens.{name}")
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"theorylens.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'theorylens' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        return load(__name__, name)
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PACKAGES, *_NAMES})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -257,7 +257,7 @@ if not TYPE_CHECKING:  # a type checker that saw __getattr__ would let every mis
 
     def __getattr__(name: str) -> Any:
         if name == "PROBES":
-            return tuple(load(__name__, each) for each in _PROBES)
+            return globals().setdefault("PROBES", tuple(load(__name__, each) for each in _PROBES))
         return load(__name__, name)
 
     def __dir__() -> list[str]:

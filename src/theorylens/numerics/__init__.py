@@ -7,8 +7,9 @@ are loaded when they are first used (PEP 562): the exact intervals need no torch
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from theorylens._first_use import load
 
 if TYPE_CHECKING:
     from .binomial import clopper_pearson, clopper_pearson_interval
@@ -39,44 +40,6 @@ if TYPE_CHECKING:
     from .second import NoSecondDerivativeError, missing_operator, second_derivatives
     from .trace import frobenius, hutchinson, hutchinson_diagonal, hutchpp
 
-_HOMES = {
-    "binomial": ("clopper_pearson", "clopper_pearson_interval"),
-    "bulk": ("BulkFit", "fit_marchenko_pastur"),
-    "concentration": ("bennett", "bernstein", "chernoff_kl", "dkw", "empirical_bernstein", "hoeffding"),
-    "counting": ("Tally", "count", "tally"),
-    "deflation": ("deflated_trace",),
-    "differences": (
-        "azuma",
-        "azuma_deviation",
-        "bounded_differences",
-        "efron_stein",
-        "mcdiarmid",
-        "mcdiarmid_deviation",
-    ),
-    "example_squares": ("ExampleSquares",),
-    "graph": ("graph_bytes",),
-    "lanczos": ("Ritz", "eigenvalues"),
-    "memory": ("Batch", "fitting", "part", "rows", "to_device"),
-    "neighbours": ("Neighbours", "UniqueRows", "nearest", "nearest_in", "unique_rows"),
-    "objective": ("LossSum", "Objective"),
-    "operator": ("Counted", "DenseOperator", "Operator", "as_linear_operator"),
-    "piecewise": ("bent",),
-    "products": ("Hessian", "KeptProducts", "flatten"),
-    "quadrature": ("Quadrature", "lanczos_quadrature"),
-    "random_matrix": (
-        "goe_all_positive",
-        "goe_exponent",
-        "marchenko_pastur_cdf",
-        "marchenko_pastur_density",
-        "marchenko_pastur_edges",
-        "semicircle_share",
-    ),
-    "relative_entropy": ("kl", "kl_inverse"),
-    "second": ("NoSecondDerivativeError", "missing_operator", "second_derivatives"),
-    "trace": ("frobenius", "hutchinson", "hutchinson_diagonal", "hutchpp"),
-}
-_MODULE = {name: module for module, names in _HOMES.items() for name in names}
-
 __all__ = [
     "Batch", "BulkFit", "Counted", "DenseOperator", "ExampleSquares", "Hessian", "KeptProducts", "LossSum",
     "Neighbours", "NoSecondDerivativeError", "Objective", "Operator", "Quadrature", "Ritz", "Tally", "UniqueRows",
@@ -89,14 +52,10 @@ __all__ = [
     "semicircle_share", "tally", "to_device", "unique_rows",
 ]  # fmt: skip
 
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would let every misspelt name pass
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        return load(__name__, name)
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
