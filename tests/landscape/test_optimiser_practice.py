@@ -1,4 +1,4 @@
-"""Optimisers as practitioners use them: copies, groups added later, maximising, sparse and broken gradients, interrupts."""
+"""Optimisers as practitioners use them: copies, late groups, maximising, sparse and broken gradients, interrupts."""
 
 import copy
 import pickle
@@ -151,7 +151,7 @@ def test_sparse_gradients_do_what_dense_ones_do(kind):
 @pytest.mark.parametrize("kind", SECOND_ORDER)
 def test_sparse_gradients_have_no_derivative_and_it_is_said(kind):
     table = nn.Embedding(10, 3, sparse=True)
-    with pytest.raises(ValueError, match="a gradient is sparse.*sparse=False"):
+    with pytest.raises(ValueError, match=r"a gradient is sparse.*sparse=False"):
         ALL[kind](table.parameters()).step(lambda: table(torch.tensor([1, 1, 2])).square().sum())
 
 
@@ -159,7 +159,7 @@ def test_sparse_gradients_have_no_derivative_and_it_is_said(kind):
 def test_a_gradient_that_is_not_finite_is_refused_before_anything_moves(kind):
     w = torch.zeros(2, requires_grad=True)
     rule = ALL[kind]([w])
-    with pytest.raises(ValueError, match="the gradient is not finite.*parameters are as they were"):
+    with pytest.raises(ValueError, match=r"the gradient is not finite.*parameters are as they were"):
         rule.step(closure_for(rule, kind, lambda: (w[0] ** 2).sqrt() + w[1] ** 2 + 1))
     assert w.tolist() == [0.0, 0.0]
 

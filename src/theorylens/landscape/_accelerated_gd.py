@@ -29,6 +29,37 @@ class AcceleratedMove:
     loss: float
 
 
+def accelerated_noise(
+    *, smoothness: float, lipschitz: float, epsilon: float, dimension: int, drop: float, delta: float = 0.1,
+    c: float = 1.0,
+) -> tuple[float, int]:  # fmt: skip
+    """Radius and wait of the noise of `AcceleratedPerturbedGD` as the theorem has them.
+
+    r = eta eps / (chi^5 c^8) and t = sqrt(kappa) chi c, with eta = 1 / 4l, kappa = l / sqrt(rho eps) and chi =
+    max(log(d l drop / (rho eps delta)), 1). With probability 1 - delta an eps-second-order stationary point is then
+    among the first O(sqrt(kappa) drop sqrt(rho / eps³) chi^6 c^7) iterates, for a constant c that is large enough; the
+    theorem does not say how large, and practice takes 1.
+
+    Parameters
+    ----------
+    smoothness, lipschitz
+        Lipschitz constants of the gradient (l) and of the Hessian (rho).
+    drop
+        Bound on f(start) - min f.
+    """
+    given = {"smoothness": smoothness, "lipschitz": lipschitz, "epsilon": epsilon, "drop": drop}
+    for name, value in given.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a positive number, got {value}")
+    if not (dimension >= 1 and 0 < delta < 1 and math.isfinite(c) and c >= 1):
+        raise ValueError(
+            f"needed are dimension >= 1, 0 < delta < 1 and c >= 1, got dimension={dimension}, delta={delta}, c={c}"
+        )
+    chi = max(math.log(dimension * smoothness * drop / (lipschitz * epsilon * delta)), 1.0)
+    kappa = smoothness / math.sqrt(lipschitz * epsilon)
+    return epsilon / (4 * smoothness) / (chi**5 * c**8), math.ceil(math.sqrt(kappa) * chi * c)
+
+
 class AcceleratedPerturbedGD(Logged):
     """Nesterov's steps y = x + (1 - theta) v, x <- y - lr g(y), v <- change of x, with two additions.
 
@@ -47,8 +78,10 @@ class AcceleratedPerturbedGD(Logged):
         theta = 1 / (4 sqrt(kappa)) with kappa = l / sqrt(rho epsilon), gamma = theta² / lr, reach = gamma / 4 rho and
         ``gradient`` = epsilon.
     radius, wait
-        Of the noise. The theorem's are tiny and long by factors in the logarithms; in practice a radius well below
-        the distances that matter and a wait of a few sqrt(kappa).
+        Of the noise. None: those of the theorem, `accelerated_noise`, for which ``drop`` is needed: a tiny radius and a
+        long wait. In practice a radius well below the distances that matter and a wait of a few sqrt(kappa).
+    drop, delta
+        Bound on f(start) - min f, and probability of failing: for the theorem's noise.
 
     Attributes
     ----------
@@ -80,15 +113,17 @@ class AcceleratedPerturbedGD(Logged):
         smoothness: float,
         lipschitz: float,
         epsilon: float,
-        radius: float,
-        wait: int,
+        radius: float | None = None,
+        wait: int | None = None,
+        drop: float | None = None,
+        delta: float = 0.1,
         seed: int = 0,
     ) -> None:
-        given = {"smoothness": smoothness, "lipschitz": lipschitz, "epsilon": epsilon, "radius": radius}
-        for name, value in given.items():
+        given = {"smoothness": smoothness, "lipschitz": lipschitz, "epsilon": epsilon}
+        for name, value in (given if radius is None else {**given, "radius": radius}).items():
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive number, got {value}")
-        if wait < 1:
+        if wait is not None and wait < 1:
             raise ValueError(f"wait must be at least 1 step, got {wait}")
         kappa = smoothness / math.sqrt(lipschitz * epsilon)
         if kappa < 1:
@@ -101,6 +136,12 @@ class AcceleratedPerturbedGD(Logged):
         if len(self.param_groups) > 1:
             groups = len(self.param_groups)
             raise ValueError(f"one group of parameters is needed, since all share one step size, got {groups}")
+        if radius is None or wait is None:
+            if drop is None:
+                raise ValueError("the theorem's radius and wait need drop, a bound on f(start) - min f; or give both")
+            size = sum(p.numel() for p in trainable(self.param_groups))
+            known = accelerated_noise(**given, dimension=size, drop=drop, delta=delta)
+            radius, wait = radius or known[0], wait or known[1]
         self.theta, self.gamma = theta, theta**2 / lr
         self.reach = self.gamma / (4 * lipschitz)
         self.gradient, self.radius, self.wait = epsilon, radius, wait

@@ -4,9 +4,8 @@ Source   Jin, Netrapalli, Ge, Kakade, Jordan (2021), On nonconvex optimization f
          stochasticity, and saddle points, J. ACM 68:11 (perturbed gradient descent and its stochastic form)
 Assumes  gradient and Hessian Lipschitz; a radius of the order of the gradient norm that is asked for
 Breaks   it visits an approximate second-order point and does not stop there: near a minimum of curvature h it keeps
-         jittering, with variance lr² s² / (1 - (1 - lr h)²) for noise of variance s² a coordinate. Its variance-reduced
-         relative (SSRGD, Li 2019) needs full gradients now and then: where those can be had `PerturbedGD` stops by
-         itself
+         jittering, with variance lr² s² / (1 - (1 - lr h)²) for noise of variance s² a coordinate. Where full
+         gradients can be had now and then, `SSRGD` (variance-reduced) and `PerturbedGD` stop by themselves
 """
 
 from __future__ import annotations
