@@ -14,6 +14,12 @@ from torch import nn
 from theorylens.core import Recipe, Subject
 
 
+@pytest.fixture(autouse=True)
+def own_ledger(tmp_path, monkeypatch):
+    """Nobody was judged on anything before a test begins."""
+    monkeypatch.setenv("THEORYLENS_STATE", str(tmp_path / "state"))
+
+
 def _trained(x, y, state):
     net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     net.load_state_dict(state)

@@ -12,17 +12,16 @@ from pathlib import Path
 import torch
 
 from theorylens.advice import recommend
-from theorylens.core import NoFingerprintError, Probe, Subject, digest
+from theorylens.core import NoFingerprintError, Probe, Subject, digest, judged_on_test
 from theorylens.report import Report
-from theorylens.results import Done, Message, Record, Requirement, RunFacts, Setting, exit_code
+from theorylens.results import Done, Message, Record, Requirement, RunFacts, Setting, exit_code, one_family
 
 from ._attempt import Run, attempt
-from ._facts import fingerprint, model_hash, source_hash, subject_facts, versions
-from ._ledger import TestSetLedger
+from ._facts import fingerprint, source_hash, subject_facts, versions
 from ._options import Options
 from ._plan import Plan, make_plan, measure_speed, parse_budget
 from ._preflight import preflight
-from ._probes import HEADLINE, Patterns, select
+from ._probes import HEADLINE_CODE, Patterns, select
 from ._progress import progress
 from ._shuffled import affordable, train_shuffled, with_shuffled
 from ._store import Store, write_whole
@@ -86,10 +85,10 @@ def audit(
     with progress(options.progress, plan.total) as shown:
         shown.say(_announce(plan, probes))
         run = Run(subject=subject, plan=plan, seed=seed, options=given, store=store, progress=shown)
-        outcomes = tuple(attempt(p, run, options.fresh) for p in probes)
+        outcomes = one_family(attempt(p, run, options.fresh) for p in probes)
 
     facts = subject_facts(subject, notes, identity or "")
-    headline = next((o.about.code for o in outcomes if o.about.code == HEADLINE and isinstance(o, Done)), None)
+    headline = next((o.about.code for o in outcomes if o.about.code == HEADLINE_CODE and isinstance(o, Done)), None)
     checked = tuple(r.check(outcomes, headline) for r in requirements)
     rungs = dict(plan.rungs)
     settings: dict[str, Setting] = {**given, "joint": options.joint, "shuffled_control": shuffled, "budget": seconds}
@@ -118,8 +117,7 @@ def _comparisons(subject: Subject, options: Options) -> int:
     """Models judged on this test set, as far as anybody knows; on record before a bound is computed."""
     if not options.ledger or not subject.has("test"):
         return options.comparisons
-    counted = TestSetLedger().record(subject.split("test").content, model_hash(subject), subject.name)
-    return max(options.comparisons, counted)
+    return max(options.comparisons, judged_on_test(subject))
 
 
 def _folder(cache: Path | None, identity: str | None, subject: Subject, seed: int) -> Path | None:

@@ -13,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import theorylens
-from theorylens.core import Split, Subject, digest, hash_callable, hash_code, hash_tensors, read_state
+from theorylens.core import Split, Subject, digest, hash_callable, hash_code, hash_tensors, model_hash, read_state
 from theorylens.core._hashing import tensor_bytes
 from theorylens.results import History, Message, SplitFacts, SubjectFacts
 
@@ -56,16 +56,6 @@ def subject_facts(subject: Subject, notes: tuple[Message, ...], fingerprint: str
 
 def _split_facts(role: str, split: Split) -> SplitFacts:
     return SplitFacts(role=role, rows=len(split), units=split.distinct_units, sha256=split.sha256)
-
-
-def model_hash(subject: Subject) -> str:
-    """Hash of the weights and buffers, or of the outputs when there is no model: who was judged on a test set."""
-    if subject.model is None:
-        known = {
-            f"{role}{i}": torch.as_tensor(x) for role, xs in (subject.outputs or {}).items() for i, x in enumerate(xs)
-        }
-        return hash_tensors(known)
-    return hash_tensors({**dict(subject.model.named_parameters()), **dict(subject.model.named_buffers())})
 
 
 def fingerprint(subject: Subject) -> str:

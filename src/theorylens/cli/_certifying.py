@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +15,6 @@ from ._showing import remark, show_table
 from ._subjects import SubjectFlags
 
 if TYPE_CHECKING:
-    from theorylens.core import Subject
     from theorylens.generalization import Certified, Progressive, Recursive, Relative, Voted, Way
     from theorylens.results import Certificate, Message, Translate
 
@@ -67,11 +66,7 @@ def certify(**given: Any) -> int:
     with refusals():
         subject = SubjectFlags.of(given).load()
         with subject.studied():
-            comparisons, known = _on_record(subject, ways)
-            found = generalization.certify(
-                subject, methods=chosen, delta=given["delta"], comparisons=comparisons, ways=ways or None,
-                ways_known=known,
-            )  # fmt: skip
+            found = generalization.certify(subject, methods=chosen, delta=given["delta"], ways=ways or None)
     if given["as_json"]:
         click.echo(json.dumps(_plain(found), indent=1, ensure_ascii=False))
     else:
@@ -110,21 +105,6 @@ def _ways(given: dict[str, Any], methods: Sequence[str]) -> list[Way]:
         if "ensemble" in methods:
             ways.append(Ensemble(networks=given["networks"], share=share, seed=seed))
     return ways
-
-
-def _on_record(subject: Subject, ways: Iterable[Way]) -> tuple[int, int]:
-    """Models judged on the test split, and ways tried on the training split; written down before any bound is known."""
-    from theorylens.auditing import TestSetLedger, model_hash, state_folder
-    from theorylens.core import digest
-
-    models = 1
-    if subject.has("test"):
-        models = TestSetLedger().record(subject.split("test").content, model_hash(subject), subject.name)
-    tried = TestSetLedger(state_folder() / "bound-data.jsonl")
-    count = 0
-    for way in ways:
-        count = tried.record(subject.split("train").content, digest(repr(way)), repr(way))
-    return models, count
 
 
 def _print(found: Certified, translate: Translate) -> None:

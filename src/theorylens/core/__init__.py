@@ -9,7 +9,9 @@ from ._data_files import read_split
 from ._errors import RefusedError, UnsuitableError
 from ._estimators import from_sklearn
 from ._hashing import NoFingerprintError, digest, hash_callable, hash_code, hash_tensors
+from ._identity import judged_hash, model_hash, recipe_hash
 from ._isolation import modules_in_training, studied
+from ._ledger import TestSetLedger, judged_on_test, labels_in_order, state_folder, tried_on_training
 from ._loading import load
 from ._measuring import check_finite, objective
 from ._probing import Need, Probe, probe
@@ -36,6 +38,7 @@ __all__ = [
     "Split",
     "Subject",
     "Task",
+    "TestSetLedger",
     "UnsuitableError",
     "Work",
     "call_first",
@@ -47,16 +50,23 @@ __all__ = [
     "hash_callable",
     "hash_code",
     "hash_tensors",
+    "judged_hash",
+    "judged_on_test",
     "key_seed",
+    "labels_in_order",
     "load",
+    "model_hash",
     "modules_in_training",
     "objective",
     "probe",
     "read_split",
     "read_state",
     "read_weights",
+    "recipe_hash",
     "rng_for",
     "seed_everything",
+    "state_folder",
     "studied",
+    "tried_on_training",
     "zero_one",
 ]

@@ -82,7 +82,7 @@ def _callable_parts(function: Any) -> Iterable[str | bytes]:
         if inspect.isbuiltin(function) or inspect.isclass(function):
             return
         raise NoFingerprintError(f"{function!r} has no Python code to hash")
-    yield from _code_parts(code)
+    yield from code_parts(code)
     if not inspect.isroutine(function) and not inspect.isclass(function):
         yield _value_text(vars(function))  # a callable object is its class and what it holds
     for default in getattr(function, "__defaults__", None) or ():
@@ -102,12 +102,13 @@ def _closure_parts(value: Any) -> Iterable[str | bytes]:
         yield _value_text(value)
 
 
-def _code_parts(code: CodeType) -> Iterable[str | bytes]:
+def code_parts(code: CodeType) -> Iterable[str | bytes]:
+    """Instructions, names and constants of a piece of code, without its file or line numbers."""
     yield code.co_code
     yield repr(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _code_parts(constant)
+            yield from code_parts(constant)
         else:
             yield repr(constant)
 
@@ -172,5 +173,5 @@ def _class_parts(kind: type) -> list[str | bytes]:
         if isinstance(function, property):
             function = function.fget
         if code := getattr(function, "__code__", None):
-            parts += [name, *_code_parts(code)]
+            parts += [name, *code_parts(code)]
     return parts

@@ -162,6 +162,18 @@ class Split:
         return [hash_rows(_inputs(self._collate([item])))[0] for item in self._singly()]
 
     @cached_property
+    def target_hashes(self) -> list[bytes]:
+        """One hash per row over what is not an input; empty when nothing stands apart."""
+        found: list[bytes] = []
+        for batch in self.batches(256):
+            if isinstance(batch, dict):
+                targets: Any = [value for key, value in batch.items() if str(key).lower() in TARGETS]
+            else:
+                targets = list(batch[1:]) if isinstance(batch, tuple | list) else []
+            found += hash_rows(targets)
+        return found
+
+    @cached_property
     def sha256(self) -> str:
         """Hash of the rows in order."""
         return digest(*self.row_hashes)

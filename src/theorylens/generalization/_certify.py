@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from theorylens.core import Probe, Subject, UnsuitableError
+from theorylens.core import (
+    Probe,
+    Subject,
+    UnsuitableError,
+    digest,
+    hash_tensors,
+    judged_hash,
+    judged_on_test,
+    recipe_hash,
+    tried_on_training,
+)
 from theorylens.results import Certificate, Message, Result
 
 from ._compressed import Compressed, certify_compressed
@@ -67,6 +77,7 @@ def certify(
     comparisons: int = 1,
     ways: Sequence[Way] | None = None,
     ways_known: int = 0,
+    ledger: bool = True,
 ) -> Certified:
     """Certify ``subject`` by the methods named.
 
@@ -82,12 +93,18 @@ def certify(
     delta
         Failure probability of each certificate.
     comparisons
-        Models judged on the test split, this one included; they share ``delta``.
+        Models judged on the test split, this one included; they share ``delta``. The larger of this and the ledger's
+        count is paid for.
     ways
         How relatives are certified, each by the method of its type; a method without any uses its default. All of the
         methods named are paid for, so the best may be quoted.
     ways_known
-        Ways tried on these training data before and now; the larger of this and the ways of this call is paid for.
+        Ways tried on these training data before and now; the largest of this, the ledger's count and the ways of this
+        call is paid for.
+    ledger
+        Write down who is judged on which examples before a bound is computed, and pay for all that stands there: the
+        same examples under another preparation of their inputs count as the same. A certificate made when fewer stood
+        there must be made again before the best of several is quoted.
 
     Raises
     ------
@@ -99,7 +116,7 @@ def certify(
     if not methods or (ways is not None and not ways):
         raise ValueError("name at least one method, and at least one way to certify a relative")
     tried = [way for name in dict.fromkeys(methods) if name in DEFAULT_WAYS for way in _ways_of(name, ways or ())]
-    paid = max(len(tried), ways_known)
+    paid = max(len(tried), ways_known, *(_ways_on_record(subject, tried) if ledger else ()))
     probes: dict[str, Probe] = {"test-set": probe_test_error, "training-bits": probe_weight_bits}
     results: list[Result] = []
     made: dict[str, list[Any]] = {name: [] for name in DEFAULT_WAYS}
@@ -112,9 +129,10 @@ def certify(
             if name in DEFAULT_WAYS:
                 made[name] = [_made(subject, way, delta, paid) for way in _ways_of(name, ways or ())]
             elif name == "compression":
-                compressed = certify_compressed(subject, delta=delta)
+                known = _on_record(subject, name) if ledger else 1
+                compressed = certify_compressed(subject, delta=delta, comparisons=known)
             else:
-                known = comparisons if name == "test-set" else 1
+                known = max(_on_record(subject, name) if ledger else 1, comparisons if name == "test-set" else 1)
                 results.append(probes[name](subject, delta=delta, comparisons=known))
         except UnsuitableError as error:
             left_out[name] = error.reason
@@ -122,6 +140,33 @@ def certify(
         this_model=tuple(results), relatives=tuple(made["pac-bayes"]), recursive=tuple(made["recursive"]),
         progressive=tuple(made["progressive"]), votes=tuple(made["ensemble"]), compressed=compressed, left_out=left_out,
     )  # fmt: skip
+
+
+def _ways_on_record(subject: Subject, ways: Sequence[Way]) -> list[int]:
+    """Ways known to have been tried on the training split after each of ``ways`` was written down."""
+    if subject.recipe is None or not subject.has("train"):
+        return []
+    made_by = recipe_hash(subject.recipe)
+    return [
+        tried_on_training(subject, "ways", digest(repr(way), made_by, judged_hash(subject)), repr(way)) for way in ways
+    ]
+
+
+def _on_record(subject: Subject, method: str) -> int:
+    """Models known to be judged by ``method`` on these examples; those that it cannot judge count for nothing."""
+    if method == "test-set":
+        return judged_on_test(subject) if subject.has("test") else 1
+    if subject.model is None or not subject.has("train"):
+        return 1
+    if method == "training-bits":  # holds for all weights at once: only another network is another choice
+        shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in subject.net.named_parameters()]
+        what = digest(str(shapes), repr(subject.net))
+    else:
+        start = subject.initial()
+        if start is None:
+            return 1
+        what = digest(hash_tensors(start.subject.net.state_dict()), repr(start.subject.net))
+    return tried_on_training(subject, method, what, f"{method}: {subject.name}")
 
 
 def _ways_of(method: str, ways: Sequence[Way]) -> list[Way]:

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from theorylens.core import Subject, UnsuitableError, global_randomness_kept
-from theorylens.results import Certificate, Message, Predictor, Share
+from theorylens.results import Certificate, Message, Predictor
 from theorylens.training import Optimisation, fit
 
 from ._answers import answers
+from ._asked import whole
 from ._code_length import STEP_BITS, code_length
-from ._evidence import evidence, hashes
+from ._evidence import evidence, hashes, ledger
 from ._finite_class import occam_bound
 from ._subspace import Subspace
 
@@ -58,7 +59,7 @@ class Compressed:
 
 def certify_compressed(
     subject: Subject, *, dimensions: Sequence[int] = DIMENSIONS, largest: Sequence[int] = LARGEST, delta: float = 0.05,
-    seed: int = 0,
+    seed: int = 0, comparisons: int = 1,
 ) -> Compressed:  # fmt: skip
     """Find a network near the initialisation of ``subject`` with a short description, and bound its error.
 
@@ -68,6 +69,8 @@ def certify_compressed(
         The grid: numbers of coordinates, and largest values. Fixed in advance; its size is paid for.
     seed
         Of the directions and of the training.
+    comparisons
+        Networks before training, grids and seeds tried on these examples, these included; they share ``delta``.
 
     Raises
     ------
@@ -80,6 +83,7 @@ def certify_compressed(
         raise ValueError("the grid needs at least one dimension and one largest value")
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
+    share = delta / whole("comparisons", comparisons)
     start = subject.initial()
     if start is None:
         text = (
@@ -97,11 +101,12 @@ def certify_compressed(
             _train(short, subject, lr=0.02, seed=seed)
             nats = code_length(short.symbols().cpu().numpy(), 2 * top + 1) + STEP_BITS * math.log(2) + choice
             made = _with(subject, short)
-            bound = max(occam_bound(s.mean, nats, s.n, delta) for s in evidence(made, "train").samples)
+            bound = max(occam_bound(s.mean, nats, s.n, share) for s in evidence(made, "train").samples)
             found.append((bound, nats, dimension, top, made))
     bound, nats, dimension, top, made = min(found, key=lambda each: each[0])
     return Compressed(
-        certificate=_certificate(made, bound, delta), bits=nats / math.log(2), dimension=dimension, largest=top,
+        certificate=_certificate(made, bound, delta, comparisons), bits=nats / math.log(2), dimension=dimension,
+        largest=top,
         test_error=float(answers(made, "test").errors.mean()) if made.has("test") else None, subject=made,
     )  # fmt: skip
 
@@ -122,13 +127,14 @@ def _with(subject: Subject, net: Subspace) -> Subject:
     )  # fmt: skip
 
 
-def _certificate(made: Subject, bound: float, delta: float) -> Certificate:
+def _certificate(made: Subject, bound: float, delta: float, comparisons: int) -> Certificate:
     found = evidence(made, "train")
     sample = found.samples[-1]
     value = found.rescaled(bound)
-    paid = (Share(purpose=Message("ledger.train", "draw of the training examples"), delta=delta),)
+    paid = ledger(delta, comparisons, Message("ledger.train", "draw of the training examples"))
     return Certificate(
         theorem=THEOREM.text, bound=max(value, found.rescaled(sample.mean)), empirical=found.rescaled(sample.mean),
-        n=sample.n, delta=delta, ledger=paid, comparisons=1, loss=made.judged.error_name, loss_range=found.error_range,
-        trivial=found.trivial, split="train", hashes=hashes(made), predictor=Predictor.RELATIVE,
+        n=sample.n, delta=delta, ledger=paid, comparisons=comparisons, loss=made.judged.error_name,
+        loss_range=found.error_range, trivial=found.trivial, split="train", hashes=hashes(made),
+        predictor=Predictor.RELATIVE,
     )  # fmt: skip
