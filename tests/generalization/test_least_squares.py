@@ -90,6 +90,65 @@ def test_where_overfitting_is_benign_and_where_not():
     assert all(s.index is not None for s in slow)
 
 
+def interpolated_noise(levels, n, ridge, draws):
+    """Error on new targets of noise alone, in units of its variance, over drawn Gaussian designs."""
+    rng, found = np.random.default_rng(5), []
+    for _ in range(draws):
+        x = rng.normal(size=(n, len(levels))) * np.sqrt(levels)
+        smoother = x.T @ np.linalg.inv(x @ x.T + ridge * np.eye(n))  # what noise becomes, averaged over noise exactly
+        found.append(1 + float((levels[:, None] * smoother**2).sum()))
+    return float(np.mean(found)), float(np.std(found) / np.sqrt(draws))
+
+
+@pytest.mark.parametrize("ridge", [0.0, 20.0])
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_the_noise_factor_is_what_interpolated_noise_costs(power, ridge):
+    levels = np.arange(1, 1501.0) ** -power
+    measured, spread = interpolated_noise(levels, 60, ridge * levels[60], 30)
+    said = benign_overfitting(levels, 60, ridge=ridge * levels[60]).noise_factor
+    assert said == pytest.approx(measured, abs=4 * spread + 0.05 * (measured - 1))
+
+
+def test_noise_factors_of_isotropic_inputs_are_the_limits_of_hastie():
+    for p in (40, 150, 700):
+        assert benign_overfitting(np.ones(p), 100).noise_factor - 1 == pytest.approx(
+            ridgeless_risk(p / 100, noise=1.0, signal=0.0), rel=1e-9
+        )
+        assert benign_overfitting(np.ones(p), 100, ridge=30.0).noise_factor - 1 == pytest.approx(
+            ridge_risk(p / 100, 0.3, noise=1.0, signal=0.0), rel=1e-9
+        )
+    assert benign_overfitting(np.ones(100), 100).noise_factor == math.inf
+
+
+def test_three_kinds_of_overfitting():
+    i = np.arange(1, 200_001.0)
+    tempered = [benign_overfitting(i**-2.0, n) for n in (50, 400)]
+    assert [f.kind for f in tempered] == ["tempered", "tempered"]
+    assert [f.noise_factor for f in tempered] == pytest.approx([2.0, 2.0], rel=0.02)  # the power of the law
+    worse = [benign_overfitting(np.exp(-i[:600] / 4), n).noise_factor for n in (50, 100, 200)]
+    assert worse[0] < 0.6 * worse[1] < 0.36 * worse[2]
+    assert benign_overfitting(np.exp(-i[:600] / 4), 100).kind == "catastrophic"
+    assert benign_overfitting(np.r_[np.full(3, 100.0), np.full(100_000, 0.01)], 100).kind == "benign"
+    slowly = [benign_overfitting(1 / (i * np.log(i + 1) ** 2), n).noise_factor for n in (10, 100, 1000)]
+    assert slowly[0] > slowly[1] > slowly[2] > 1
+
+
+def test_a_ridge_moves_the_tail_forward_and_bias_is_the_formula_of_tsigler_and_bartlett():
+    levels, theta = np.array([0.01] * 1000 + [1.0] * 5), np.r_[np.full(1000, 0.1), np.arange(1.0, 6)]
+    plain = benign_overfitting(levels, 100, coefficients=theta)
+    assert (plain.index, plain.variance) == (5, pytest.approx(0.15))
+    head = sum(t**2 / 1.0 for t in (1.0, 2.0, 3.0, 4.0, 5.0))
+    assert plain.bias == pytest.approx(1000 * 0.01 * 0.1**2 + head * (10.0 / 100) ** 2)
+    ridged = benign_overfitting(levels, 100, ridge=30.0, coefficients=theta)
+    assert ridged.variance == pytest.approx(5 / 100 + 100 * 1000 * 0.01**2 / (30 + 10) ** 2)
+    assert ridged.bias == pytest.approx(0.1 + head * (40.0 / 100) ** 2)
+    strong = benign_overfitting(levels, 100, ridge=1e6, coefficients=theta)  # nothing is fitted
+    assert strong.index == 0
+    assert strong.bias == pytest.approx(float((levels * theta**2).sum()))
+    assert strong.noise_factor == pytest.approx(1.0, abs=1e-6)
+    assert benign_overfitting(np.ones(50), 100, coefficients=np.ones(50)).bias is None
+
+
 def test_ranks_are_ordered_and_free_of_scale():
     levels = np.random.default_rng(0).exponential(size=40)
     for k in (0, 3, 20):
@@ -119,6 +178,8 @@ def test_eigenvalues_of_features_are_those_of_their_covariance():
         (lambda: benign_overfitting([0.0], 5), "all eigenvalues are zero"),
         (lambda: benign_overfitting([1.0], 0), "n must be"),
         (lambda: benign_overfitting([1.0], 5, ratio=0.0), "ratio must be positive"),
+        (lambda: benign_overfitting([1.0], 5, ridge=-1.0), "ridge must be finite"),
+        (lambda: benign_overfitting([1.0, 2.0], 5, coefficients=[1.0]), "one finite coefficient per eigenvalue"),
         (lambda: covariance_eigenvalues(np.zeros(3)), "must be a matrix"),
         (lambda: covariance_eigenvalues(np.zeros((1, 3))), "at least 2 rows"),
     ],
