@@ -8,11 +8,13 @@ import torch
 from theorylens.core import Need, Subject, UnsuitableError, Work, probe
 from theorylens.results import (
     Assumption,
+    Conclusion,
     Estimate,
     Intervals,
     Kind,
     Message,
     Payload,
+    PValue,
     Result,
     Status,
     Table,
@@ -39,27 +41,41 @@ REFERENCES = (
 
 def judge(found: FeatureShift, n: int, m: int) -> tuple[Verdict, Message, Message]:
     """Verdict, reason and reading of tests on ``n`` validation and ``m`` test rows."""
-    k, p = int(np.argmin(found.adjusted)), found.smallest
-    changed = int((found.adjusted <= LEVEL).sum())
-    if changed:
-        reason = Message(
-            "TL513.differs", "the answers differ in {changed} of {k} classes (p = {p:.2g}, Holm)",
-            changed=changed, k=len(found.p), p=p,
-        )  # fmt: skip
+    k = int(np.argmin(found.p))
+    p = tested(found)[k].said
+    if found.smallest <= LEVEL:
+        worst = k + (1 if len(found.p) == 1 else 0)  # of two classes the second is tested
+        reason = Message("TL513.differs", "the answers differ, most clearly for class {worst} ({p})", worst=worst, p=p)
         text = (
-            "No: the network's probabilities are distributed differently for {changed} of {k} classes, most for class"
-            " {worst}, by {gap:.2f} of all rows (p = {p:.2g} after Holm). Its test errors need not be those of the data"
-            " it was chosen on."
+            "No: the network's probabilities are distributed differently, most clearly for class {worst}, by {gap:.2f}"
+            " of all rows ({p}). Its test errors need not be those of the data it was chosen on."
         )
         gap = float(found.statistics[k])
-        reading = Message("TL513.reading_differs", text, changed=changed, k=len(found.p), worst=k, gap=gap, p=p)
-        return Verdict.FAILS, reason, reading
-    reason = Message("TL513.none", "no class shows a difference (p = {p:.2g}, Holm)", p=p)
+        return Verdict.FAILS, reason, Message("TL513.reading_differs", text, worst=worst, gap=gap, p=p)
+    return _undecided(found, n, m)
+
+
+def _undecided(found: FeatureShift, n: int, m: int) -> tuple[Verdict, Message, Message]:
+    p = tested(found)[int(np.argmin(found.p))].said
+    reason = Message("TL513.none", "no class shows a difference ({p})", p=p)
     text = (
         "Undecided: no difference of the network's answers was found between {n} validation and {m} test rows"
-        " (p = {p:.2g} after Holm), which does not show that there is none."
+        " ({p}), which does not show that there is none."
     )
     return Verdict.DESCRIPTIVE, reason, Message("TL513.reading_none", text, n=n, m=m, p=p)
+
+
+def tested(found: FeatureShift) -> tuple[PValue, ...]:
+    """One test for each class; the verdict rests on the most surprising one."""
+    text = "the probability of class {number} is distributed alike in both splits"
+    first, least = (1 if len(found.p) == 1 else 0), int(np.argmin(found.p))
+    return tuple(
+        PValue(
+            statement=Message("TL513.tested", text, number=k + first), p=float(found.p[k]),
+            among_own=float(found.adjusted[k]), decides=k == least,
+        )
+        for k in range(len(found.p))
+    )  # fmt: skip
 
 
 def _cost(subject: Subject, rung: int | None) -> Work:
@@ -91,6 +107,7 @@ def probe_answer_shift(subject: Subject, *, rng: torch.Generator, rows: int = RO
         )
     found = feature_shift(first, second)
     verdict, reason, reading = judge(found, len(one.labels), len(other.labels))
+    other_verdict, said, longer = _undecided(found, len(one.labels), len(other.labels))
     why = Message("TL513.unknown", "the largest of several differences; its p-value says how surprising it is")
     return Result(
         estimate=Estimate(value=float(found.statistics.max()), uncertainty=Unknown(why=why)),
@@ -98,7 +115,11 @@ def probe_answer_shift(subject: Subject, *, rng: torch.Generator, rows: int = RO
         verdict=verdict,
         reason=reason,
         reading=reading,
-        assumptions=_assumptions(subject, found),
+        assumptions=_assumptions(subject, found, broken=found.smallest <= LEVEL),
+        p_values=tested(found),
+        otherwise=Conclusion(
+            verdict=other_verdict, reason=said, reading=longer, assumptions=_assumptions(subject, found, broken=False)
+        ),
         references=REFERENCES,
         payload=(_table(found, one.classes), *_shares(one, other)),
         settings={
@@ -108,11 +129,11 @@ def probe_answer_shift(subject: Subject, *, rng: torch.Generator, rows: int = RO
     )  # fmt: skip
 
 
-def _assumptions(subject: Subject, found: FeatureShift) -> tuple[Assumption, ...]:
+def _assumptions(subject: Subject, found: FeatureShift, *, broken: bool) -> tuple[Assumption, ...]:
     same = Assumption(
         statement=Message("TL513.assume.same", "both splits come from one distribution"),
-        status=Status.BROKEN if found.smallest <= LEVEL else Status.UNCHECKED,
-        evidence=Message("TL513.assume.same.evidence", "p = {p:.2g} after Holm", p=found.smallest),
+        status=Status.BROKEN if broken else Status.UNCHECKED,
+        evidence=tested(found)[int(np.argmin(found.p))].said,
     )
     grouped = any(subject.split(r).distinct_units < len(subject.split(r)) for r in ("validation", "test"))
     free = Assumption(
@@ -129,7 +150,7 @@ def _table(found: FeatureShift, classes: int) -> Table:
         label=Message("TL513.table", "Difference of the probability of each class, most surprising first"),
         columns=(
             Message("TL513.table.class", "class"), Message("TL513.table.gap", "largest difference"),
-            Message("TL513.table.p", "p"), Message("TL513.table.adjusted", "p after Holm"),
+            Message("TL513.table.p", "p"), Message("TL513.table.adjusted", "p after Holm, among classes"),
         ),
         rows=tuple(
             (str(k + first), float(found.statistics[k]), float(found.p[k]), float(found.adjusted[k])) for k in order

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from theorylens.core import RUNGS, Need, Subject, UnsuitableError, Work, probe
-from theorylens.results import Assumption, Intervals, Kind, Message, Result, Status, Verdict, Wall
+from theorylens.results import Assumption, Conclusion, Intervals, Kind, Message, PValue, Result, Status, Verdict, Wall
 
 from ._images import inputs_of
 from ._two_sample import LEVEL, TwoSample, mmd_test
@@ -17,20 +17,30 @@ ROWS = 1000
 
 def judge(found: TwoSample, n: int, m: int) -> tuple[Verdict, Message, Message]:
     """Verdict, reason and reading of a test with ``n`` training and ``m`` test rows. Not rejecting is never "holds"."""
-    size, p = found.effect.value, found.p
-    if p <= LEVEL:
-        reason = Message("TL505.differs", "test inputs differ from training inputs (p = {p:.2g})", p=p)
-        text = (
-            "No: test and training inputs differ (p = {p:.2g}); in kernel space their means lie {size:.2g} of the"
-            " spread apart (squared; 95 % interval {lower:.2g} to {upper:.2g}). A certificate from the test split"
-            " speaks of the test distribution only."
-        )
-        values = {"p": p, "size": size, "lower": found.effect.lower, "upper": found.effect.upper}
-        return Verdict.FAILS, reason, Message("TL505.reading_differs", text, **values)
-    text = "no difference found between {n} training and {m} test inputs (p = {p:.2g})"
+    if found.p > LEVEL:
+        return _undecided(found, n, m)
+    size, p = found.effect.value, tested(found).said
+    reason = Message("TL505.differs", "test inputs differ from training inputs ({p})", p=p)
+    text = (
+        "No: test and training inputs differ ({p}); in kernel space their means lie {size:.2g} of the"
+        " spread apart (squared; 95 % interval {lower:.2g} to {upper:.2g}). A certificate from the test split"
+        " speaks of the test distribution only."
+    )
+    values = {"size": size, "lower": found.effect.lower, "upper": found.effect.upper}
+    return Verdict.FAILS, reason, Message("TL505.reading_differs", text, p=p, **values)
+
+
+def tested(found: TwoSample) -> PValue:
+    statement = Message("TL505.tested", "training and test inputs come from one distribution")
+    return PValue(statement=statement, p=found.p, decides=True)
+
+
+def _undecided(found: TwoSample, n: int, m: int) -> tuple[Verdict, Message, Message]:
+    p = tested(found).said
+    text = "no difference found between {n} training and {m} test inputs ({p})"
     reason = Message("TL505.none_found", text, n=n, m=m, p=p)
     text = (
-        "Undecided: no difference was found between {n} training and {m} test inputs (p = {p:.2g}), which does not show"
+        "Undecided: no difference was found between {n} training and {m} test inputs ({p}), which does not show"
         " that there is none. An effect of {smallest:.2g} would have been found about four times in five or"
         " more; the 95 % interval reaches {upper:.2g}."
     )
@@ -60,13 +70,19 @@ def probe_two_sample(subject: Subject, *, draws: int, rows: int = ROWS, rng: tor
         raise UnsuitableError(Message("TL505.constant", "a comparison needs two rows in each split that differ"))
     found = mmd_test(x, y, draws, rng)
     verdict, reason, reading = judge(found, len(x), len(y))
+    other, why, longer = _undecided(found, len(x), len(y))
+    free = _exchangeable(subject)
     return Result(
         estimate=found.effect,
         kind=Kind.DESCRIPTION,
         verdict=verdict,
         reason=reason,
         reading=reading,
-        assumptions=(_same(found), _exchangeable(subject)),
+        assumptions=(_same(found, broken=found.p <= LEVEL), free),
+        p_values=(tested(found),),
+        otherwise=Conclusion(
+            verdict=other, reason=why, reading=longer, assumptions=(_same(found, broken=False), free)
+        ),
         references=(
             "Gretton, Borgwardt, Rasch, Schölkopf, Smola (2012). A kernel two-sample test. JMLR 13:723.",
             "Phipson, Smyth (2010). Permutation p-values should never be zero. Stat. Appl. Genet. Mol. Biol. 9:39.",
@@ -97,10 +113,10 @@ def _scaled(x: Tensor, y: Tensor, *, standardise: bool) -> tuple[Tensor, Tensor]
     return x / spread, y / spread
 
 
-def _same(found: TwoSample) -> Assumption:
+def _same(found: TwoSample, *, broken: bool) -> Assumption:
     statement = Message("TL505.same", "test inputs come from the distribution of the training inputs")
-    status = Status.BROKEN if found.p <= LEVEL else Status.UNCHECKED
-    return Assumption(statement=statement, status=status, evidence=Message("TL505.p", "p = {p:.2g}", p=found.p))
+    status = Status.BROKEN if broken else Status.UNCHECKED
+    return Assumption(statement=statement, status=status, evidence=tested(found).said)
 
 
 def _exchangeable(subject: Subject) -> Assumption:

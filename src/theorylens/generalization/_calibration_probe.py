@@ -15,12 +15,14 @@ from theorylens.core import RUNGS, Need, Subject, UnsuitableError, Work, probe
 from theorylens.results import (
     Assumption,
     Cell,
+    Conclusion,
     Curve,
     Estimate,
     Kind,
     Line,
     Message,
     Payload,
+    PValue,
     Result,
     Statistical,
     Status,
@@ -92,33 +94,42 @@ def stated(subject: Subject, role: str) -> Stated:
 def judge(p: float, gap: Estimate, error: float, n: int) -> tuple[Verdict, Message, Message]:
     """Verdict, reason and reading; ``gap`` is mean confidence minus accuracy. Not rejecting is never "holds"."""
     expected = error - gap.value
-    values: dict[str, Any] = {"expected": expected, "error": error, "n": n, "p": p}
     if p > LEVEL:
-        reason = Message("TL120.none_found", "no miscalibration found on {n} test rows (p = {p:.2g})", n=n, p=p)
-        text = (
-            "Undecided: on {n} test rows no miscalibration was found (p = {p:.2g}), which does not show that there is "
-            "none. The network expects to err on {expected:.2%} and errs on {error:.2%}; the difference of its mean "
-            "confidence from its true accuracy lies between {lower:+.2%} and {upper:+.2%}."
-        )
-        return (
-            Verdict.DESCRIPTIVE, reason, Message("TL120.reading.none", text, lower=gap.lower, upper=gap.upper, **values)
-        )  # fmt: skip
+        return _undecided(p, gap, error, n)
+    values: dict[str, Any] = {"expected": expected, "error": error, "n": n, "p": tested(p).said}
     reason = Message(
-        "TL120.miscalibrated", "stated confidences are not the frequencies of right answers (p = {p:.2g})", p=p
+        "TL120.miscalibrated", "stated confidences are not the frequencies of right answers ({p})", p=values["p"]
     )
     if gap.lower > 0 or gap.upper < 0:
         texts = {
             True: "No, it is too sure: it expects to err on {expected:.2%} of {n} test rows and errs on {error:.2%} "
-            "(p = {p:.2g}). Dividing its scores by a temperature above 1 often mends that.",
+            "({p}). Dividing its scores by a temperature above 1 often mends that.",
             False: "No, it is too cautious: it expects to err on {expected:.2%} of {n} test rows, "
-            "and errs on {error:.2%} (p = {p:.2g}). Dividing its scores by a temperature below 1 often mends that.",
+            "and errs on {error:.2%} ({p}). Dividing its scores by a temperature below 1 often mends that.",
         }
         return Verdict.FAILS, reason, Message("TL120.reading.biased", texts[gap.lower > 0], **values)
     text = (
-        "No: on {n} test rows some confidences are too high and some too low (p = {p:.2g}), though on average it "
+        "No: on {n} test rows some confidences are too high and some too low ({p}), though on average it "
         "expects to err on {expected:.2%} and errs on {error:.2%}."
     )
     return Verdict.FAILS, reason, Message("TL120.reading.mixed", text, **values)
+
+
+def tested(p: float) -> PValue:
+    statement = Message("TL120.honest", "right answers come exactly as often as the confidences say")
+    return PValue(statement=statement, p=p, decides=True)
+
+
+def _undecided(p: float, gap: Estimate, error: float, n: int) -> tuple[Verdict, Message, Message]:
+    said = tested(p).said
+    reason = Message("TL120.none_found", "no miscalibration found on {n} test rows ({p})", n=n, p=said)
+    text = (
+        "Undecided: on {n} test rows no miscalibration was found ({p}), which does not show that there is "
+        "none. The network expects to err on {expected:.2%} and errs on {error:.2%}; the difference of its mean "
+        "confidence from its true accuracy lies between {lower:+.2%} and {upper:+.2%}."
+    )
+    values = {"expected": error - gap.value, "error": error, "lower": gap.lower, "upper": gap.upper}
+    return Verdict.DESCRIPTIVE, reason, Message("TL120.reading.none", text, n=n, p=said, **values)
 
 
 def _cost(subject: Subject, rung: int | None) -> Work:
@@ -137,13 +148,19 @@ def probe_calibration(subject: Subject, *, draws: int, rng: torch.Generator) -> 
     p = calibration_p(said.confidence, said.correct, bins=bins, draws=draws, rng=numbers)
     gap = overconfidence(said, found)
     verdict, reason, reading = judge(p, gap, 1 - float(said.correct.mean()), n)
+    other, why, longer = _undecided(p, gap, 1 - float(said.correct.mean()), n)
+    drawn_, alone = drawn(found, found.samples[0].n), _independent(found)
     return Result(
         estimate=gap,
         kind=Kind.DESCRIPTION,
         verdict=verdict,
         reason=reason,
         reading=reading,
-        assumptions=(drawn(found, found.samples[0].n), _honest(p), _independent(found)),
+        assumptions=(drawn_, _honest(p, broken=p <= LEVEL), alone),
+        p_values=(tested(p),),
+        otherwise=Conclusion(
+            verdict=other, reason=why, reading=longer, assumptions=(drawn_, _honest(p, broken=False), alone)
+        ),
         references=REFERENCES,
         payload=_drawings(subject, said, bins),
         settings={"p": p, "draws": draws, "bins": bins, "rows": n},
@@ -165,10 +182,9 @@ def overconfidence(said: Stated, found: Evidence) -> Estimate:
     return Estimate(value=value, uncertainty=interval)
 
 
-def _honest(p: float) -> Assumption:
-    statement = Message("TL120.honest", "right answers come exactly as often as the confidences say")
-    status = Status.BROKEN if p <= LEVEL else Status.UNCHECKED
-    return Assumption(statement=statement, status=status, evidence=Message("TL120.p", "p = {p:.2g}", p=p))
+def _honest(p: float, *, broken: bool) -> Assumption:
+    status = Status.BROKEN if broken else Status.UNCHECKED
+    return Assumption(statement=tested(p).statement, status=status, evidence=tested(p).said)
 
 
 def _independent(found: Evidence) -> Assumption:

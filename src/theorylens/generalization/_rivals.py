@@ -12,7 +12,19 @@ from numpy.typing import NDArray
 
 from theorylens.bias import holm
 from theorylens.core import Need, Subject, UnsuitableError, Work, probe
-from theorylens.results import Assumption, Intervals, Kind, Message, Result, Status, Table, Verdict, Wall
+from theorylens.results import (
+    Assumption,
+    Conclusion,
+    Intervals,
+    Kind,
+    Message,
+    PValue,
+    Result,
+    Status,
+    Table,
+    Verdict,
+    Wall,
+)
 
 from ._answers import answers
 from ._evidence import Evidence, evidence, unused
@@ -28,8 +40,7 @@ REFERENCES = (
 
 def judge(found: Mapping[str, Paired]) -> tuple[Verdict, Message, Message]:
     """Verdict, reason and reading; the intervals hold for all rivals at once."""
-    worse = [name for name, pair in found.items() if pair.difference.lower > 0]
-    better = [name for name, pair in found.items() if pair.difference.upper < 0]
+    worse, better = _told_apart(found)
     closest = max(found, key=lambda name: found[name].difference.value)
     ends = found[closest].difference
     values: dict[str, Any] = {"rival": closest, "low": ends.lower, "high": ends.upper, "n": found[closest].n}
@@ -54,8 +65,35 @@ def judge(found: Mapping[str, Paired]) -> tuple[Verdict, Message, Message]:
             "count": len(found),
         }
         return Verdict.HOLDS, reason, Message("TL121.reading.better", text, **told)
-    undecided = [name for name in found if name not in better]
-    reason = Message("TL121.undecided", "cannot be told apart from {names} here", names=", ".join(undecided))
+    return _undecided(found, [name for name in found if name not in better])
+
+
+def _told_apart(found: Mapping[str, Paired]) -> tuple[list[str], list[str]]:
+    """Rivals that err less often and rivals that err more often than the network."""
+    worse = [name for name, pair in found.items() if pair.difference.lower > 0]
+    return worse, [name for name, pair in found.items() if pair.difference.upper < 0]
+
+
+def tested(found: Mapping[str, Paired]) -> tuple[PValue, ...]:
+    """One test for each rival; a verdict rests on those of the rivals that it names."""
+    worse, better = _told_apart(found)
+    decisive = worse or (better if len(better) == len(found) else [])
+    text = "this network and {name} err on the same share of new examples"
+    adjusted = holm([pair.p for pair in found.values()])
+    return tuple(
+        PValue(
+            statement=Message("TL121.tested", text, name=name), p=pair.p, among_own=float(own), decides=name in decisive
+        )
+        for (name, pair), own in zip(found.items(), adjusted, strict=True)
+    )
+
+
+def _undecided(found: Mapping[str, Paired], names: list[str]) -> tuple[Verdict, Message, Message]:
+    """``names``: rivals from which the network was not told apart; the closest of all is among them."""
+    closest = max(found, key=lambda name: found[name].difference.value)
+    ends = found[closest].difference
+    values: dict[str, Any] = {"rival": closest, "low": ends.lower, "high": ends.upper, "n": found[closest].n}
+    reason = Message("TL121.undecided", "cannot be told apart from {names} here", names=", ".join(names))
     text = (
         "Undecided: {n} test examples do not separate it from {rival}; the difference of their errors lies between "
         "{low:+.2%} and {high:+.2%}."
@@ -86,6 +124,7 @@ def probe_rivals(subject: Subject, *, rng: torch.Generator) -> Result:
     if len(base.shared_rows) and verdict is Verdict.HOLDS:
         verdict = Verdict.INCONCLUSIVE
     closest = max(found.values(), key=lambda pair: pair.difference.value)
+    tests = tested(found)
     return Result(
         estimate=replace(closest.difference, unit=subject.judged.error_name),
         kind=Kind.DESCRIPTION,
@@ -94,9 +133,19 @@ def probe_rivals(subject: Subject, *, rng: torch.Generator) -> Result:
         reading=reading,
         assumptions=(unused(base), _picked()),
         references=REFERENCES,
+        p_values=tests,
+        otherwise=_otherwise(found, (unused(base), _picked())) if any(p.decides for p in tests) else None,
         payload=(_forest(found), _table(found)),
         settings={"level": 1 - LEVEL, "rivals": len(found), "rows": len(rows)},
     )
+
+
+def _otherwise(found: Mapping[str, Paired], assumptions: tuple[Assumption, ...]) -> Conclusion:
+    text = "Undecided: a difference as large as that from {rival} is no surprise among all tests of this run."
+    name = max(found, key=lambda rival: found[rival].difference.value)
+    reason = Message("TL121.not_in_run", "not told apart from {rival} among all tests of this run", rival=name)
+    reading = Message("TL121.reading.not_in_run", text, rival=name)
+    return Conclusion(verdict=Verdict.INCONCLUSIVE, reason=reason, reading=reading, assumptions=assumptions)
 
 
 def _errors(subject: Subject, model: torch.nn.Module, base: Evidence) -> NDArray[np.float64]:
@@ -133,7 +182,7 @@ def _table(found: Mapping[str, Paired]) -> Table:
     columns = (
         Message("table.other", "other"), Message("table.only_this", "only this network errs"),
         Message("table.only_other", "only the other errs"), Message("table.p", "p, exact McNemar"),
-        Message("table.p_holm", "p, adjusted by Holm"),
+        Message("table.p_holm", "p, after Holm among others"),
     )  # fmt: skip
     rows = tuple(
         (name, pair.first_only, pair.second_only, pair.p, float(adjusted[name])) for name, pair in found.items()

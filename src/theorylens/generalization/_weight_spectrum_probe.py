@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from theorylens.bias import holm
 from theorylens.core import Need, Subject, UnsuitableError, Work, controls, probe
 from theorylens.results import (
     Assumption,
@@ -18,6 +19,7 @@ from theorylens.results import (
     Kind,
     Levels,
     Message,
+    PValue,
     Result,
     Spectrum,
     Statistical,
@@ -26,7 +28,7 @@ from theorylens.results import (
     Wall,
 )
 
-from ._norms import weight_matrices
+from ._weight_matrices import weight_matrices
 from ._weight_spectrum import LEAST, LayerSpectrum, mean_alpha, weight_spectrum
 
 PERMUTATIONS = 19  # outside of all of them with probability 1 in 10 when nothing but the sizes of entries matters
@@ -65,8 +67,8 @@ def read(reason: Message, value: float, init: float | None, layers: tuple[int, i
     """``layers``: fitted, of these ruled out as power laws, and better described by one than by an exponential."""
     fitted, rejected, heavy = layers
     text = (
-        "{lead}: {reason}. In {rejected} of {fitted} layers a power law is ruled out, in {heavy} it describes the tail "
-        "better than an exponential; an exponent by itself predicts no error."
+        "{lead}: {reason}. In {rejected} of {fitted} layers a power law is ruled out, each by itself, in {heavy} it describes the "
+        "tail better than an exponential; an exponent by itself predicts no error."
     )
     return Message(
         "TL125.reading", text, lead=_lead(reason, value, init), reason=reason, rejected=rejected, fitted=fitted,
@@ -120,9 +122,19 @@ def probe_weight_spectrum(subject: Subject, *, rng: torch.Generator, draws: int)
         estimate=estimate, kind=Kind.INDICATOR, verdict=verdict, reason=reason,
         reading=read(reason, estimate.value, others.get("init"), (len(fitted), rejected, heavy)),
         assumptions=_assumptions(), controls=beside,
-        references=REFERENCES, payload=(_forest(fitted), _spectrum(fitted), _table(layers)),
+        references=REFERENCES, p_values=_tested(fitted), payload=(_forest(fitted), _spectrum(fitted), _table(layers)),
         settings={"layers": len(fitted), "skipped": len(layers) - len(fitted), "permutations": PERMUTATIONS},
     )  # fmt: skip
+
+
+def _tested(fitted: list[LayerSpectrum]) -> tuple[PValue, ...]:
+    """The fits of the power laws. No verdict rests on them: here it is a large p-value that agrees with the claim."""
+    fits = [(layer.name, layer.fit.p) for layer in fitted if layer.fit is not None]
+    text = "the tail of {layer} is a power law"
+    return tuple(
+        PValue(statement=Message("TL125.tested", text, layer=name), p=p, among_own=float(own))
+        for (name, p), own in zip(fits, holm([p for _, p in fits]), strict=True)
+    )
 
 
 def _mean(fitted: list[LayerSpectrum], draws: int) -> Estimate:

@@ -24,6 +24,7 @@ from theorylens.results import (
 from ._answer import reading
 from ._certificates import bound_text, loss_text
 from ._numbers import NO_BREAK, percent, plain, shown
+from ._p_values import p_line
 from ._svg import svg
 from ._tables import Grid, grid
 from ._theory import how_to_read
@@ -56,6 +57,7 @@ class Card:
     reading: str
     estimate: str
     controls: str
+    tests: str
     premises: tuple[Premise, ...]
     trouble: str
     how: Markup
@@ -84,6 +86,7 @@ def card(outcome: Done, record: Record, lang: str, translate: Translate) -> Card
         reading=reading(result, translate),
         estimate=estimate_line(result, translate),
         controls=f"{NO_BREAK}· ".join(_control(c.name, c.estimate, translate) for c in result.controls),
+        tests=p_line(result, translate),
         premises=premises(result.assumptions, translate),
         trouble=result.estimate.trouble.render(translate) if result.estimate.trouble else "",
         how=how_to_read(about.code, lang),

@@ -16,6 +16,7 @@ from . import _numbers as numbers
 from ._answer import answer
 from ._cards import Card, card, premises
 from ._certificates import bound_text, forests, holds, joint_assumptions, ledger, loss_text, split_name
+from ._p_values import family
 from ._strips import Axis, bar, indicator, mark
 from ._words import CHAPTERS, GLOSSARY, MEANINGS, OTHER, VERDICTS, Chapter, sentence
 
@@ -42,6 +43,7 @@ def html(record: Record, lang: str = "en") -> str:
         answer=answer(record, translate),
         certificates=[_certificate_row(o, translate) for o in record.certificates],
         indicators=[_indicator_row(o, translate) for o in _done(record) if o.result.kind is not Kind.CERTIFICATE],
+        family=family(record, translate),
         forests=forests(record, translate),
         ledger=ledger(record, translate),
         premises=premises(joint_assumptions(record), translate),

@@ -130,7 +130,7 @@ class Report:
                     "kind": result.kind.value, "verdict": result.verdict.value, "value": result.estimate.value,
                     "lower": result.estimate.lower, "upper": result.estimate.upper, "level": level,
                     "unit": result.estimate.unit, "reason": result.reason.render(translator(self.lang)),
-                    "seconds": result.cost.seconds,
+                    "seconds": result.cost.seconds, **_p_values(result),
                 }  # fmt: skip
             elif isinstance(outcome, Skipped):
                 row["reason"] = outcome.reason.render(translator(self.lang))
@@ -194,6 +194,15 @@ def _nearest(code: str, known: list[str]) -> str:
     return f"measured were {', '.join(known) or 'none'}"
 
 
+def _p_values(result: Result) -> dict[str, float | None]:
+    """The test on which the verdict rests, or the most surprising one: alone, and among all tests of the run."""
+    if not result.p_values:
+        return {}
+    first = min(result.p_values, key=lambda p: (not p.decides, p.decisive, p.p))
+    return {"p": first.p, "p_adjusted": first.adjusted}
+
+
 _COLUMNS = [
-    "code", "probe", "outcome", "kind", "verdict", "value", "lower", "upper", "level", "unit", "reason", "seconds",
+    "code", "probe", "outcome", "kind", "verdict", "value", "lower", "upper", "level", "unit", "p", "p_adjusted",
+    "reason", "seconds",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from ._message import Message
 T = TypeVar("T")
 Arrays = dict[str, NDArray[Any]]
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_LATER = {"p_values", "otherwise"}  # fields of results that reports of this schema were written without
 _UNIONS: dict[str, type] = {  # members of a union are told apart by their tag
     c.__name__: c
     for c in (
@@ -197,7 +198,7 @@ def outcome_from_view(view: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
         case "done":
             hints = typing.get_type_hints(_result.Result)
             fields = {f.name for f in dataclasses.fields(_result.Result)} - {"code", "estimate", "controls"}
-            rest = {k: _decode(hints[k], view[k], arrays or {}) for k in fields}
+            rest = {k: _decode(hints[k], view[k], arrays or {}) for k in fields - _LATER | fields & _LATER & set(view)}
             controls = tuple(
                 _result.Control(
                     role=role,

@@ -55,6 +55,10 @@ class Message:
     def values(self) -> Mapping[str, int | float | str | bool | Message]:
         return self._values
 
+    def refilled(self, **values: int | float | str | bool | Message) -> Message:
+        """The same sentence with other values."""
+        return type(self)(self._id, self._text, **values)
+
     def render(self, translate: Translate = str) -> str:
         """The sentence; ``translate`` maps an English template to one of the same placeholders."""
         filled: dict[str, Any] = {

@@ -9,6 +9,7 @@ from enum import Enum
 from ._certificate import Certificate
 from ._estimate import Estimate
 from ._message import Message
+from ._p_value import PValue
 from ._payload import Payload, Role
 
 
@@ -70,6 +71,16 @@ Setting = str | int | float | bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """What a result says instead when a p-value on which its verdict rests is not small among all tests of the run."""
+
+    verdict: Verdict
+    reason: Message
+    reading: Message | None = None
+    assumptions: tuple[Assumption, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One measured answer.
 
@@ -85,6 +96,10 @@ class Result:
         The rung (number of draws) the probe ran at; None when nothing is sampled.
     examples
         Indices of examples behind the finding, never the examples.
+    p_values
+        Every test behind the result; a run adjusts them over all its probes.
+    otherwise
+        What to say instead when a test on which the verdict rests does not stand among all tests of the run.
     """
 
     estimate: Estimate
@@ -103,6 +118,8 @@ class Result:
     cost: Cost = field(default_factory=Cost)
     seed: int | None = None
     plan: int | None = None
+    p_values: tuple[PValue, ...] = ()
+    otherwise: Conclusion | None = None
 
     def __post_init__(self) -> None:
         broken = [a.statement.render() for a in self.assumptions if a.status is Status.BROKEN]
@@ -116,6 +133,8 @@ class Result:
             )
         if self.estimate.trouble is not None and self.verdict is Verdict.HOLDS:
             raise ValueError(f"the verdict cannot be 'holds' with trouble: {self.estimate.trouble}")
+        if self.otherwise is not None and not any(p.decides for p in self.p_values):
+            raise ValueError("another conclusion needs a p-value that decides between them: decides=True")
 
     def control(self, role: Role) -> Control | None:
         """The control of ``role``, if it was measured."""
