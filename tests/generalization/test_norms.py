@@ -211,9 +211,11 @@ class Residual(nn.Module):
 
 def test_probe_without_a_plain_chain_keeps_what_is_defined_and_refuses_nothing_to_measure():
     data = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
-    found = probe_norms(Subject(model=nn.Sequential(Residual(), nn.Linear(4, 2)), loss="cross_entropy", train=data))
+    net = nn.Sequential(Residual(), nn.Linear(4, 2))
+    found = probe_norms(Subject(model=net, loss="cross_entropy", train=data))
     cells = {row[0].id: row[1:] for row in found.payload[1].rows}
-    assert cells["TL111.row.complexity"][0] == cells["TL111.row.path"][0] == "-"
+    assert cells["TL111.row.complexity"][0] == "-"  # a sum is no chain, and has paths
+    assert cells["TL111.row.path"][0] == pytest.approx(math.log10(squared_path_norm(net, (4,))))
     assert cells["TL111.row.length"][0] > 0
     zero = nn.Linear(4, 2)
     nn.init.zeros_(zero.weight)
@@ -228,10 +230,10 @@ def test_probe_without_a_plain_chain_keeps_what_is_defined_and_refuses_nothing_t
         (lambda: stable_rank(torch.ones(3)), r"matrix is needed, got shape \(3,\)"),
         (lambda: stable_rank(torch.full((2, 2), math.nan)), "not finite"),
         (lambda: squared_path_norm(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), (2,)), r"through Tanh \(1\)"),
-        (lambda: squared_path_norm(nn.Sequential(nn.MaxPool1d(2)), (1, 4)), "through MaxPool1d"),
-        (lambda: squared_path_norm(Residual(), (4,)), "Residual is no nn.Sequential"),
+        (lambda: squared_path_norm(nn.Sequential(nn.LPPool1d(2, 2)), (1, 4)), "through LPPool1d"),
+        (lambda: spectral_complexity(Residual(), (4,)), "Residual is no chain of layers: add"),
         (lambda: spectral_complexity(nn.Sequential(nn.LayerNorm(4)), (4,)), "known for LayerNorm"),
-        (lambda: spectral_complexity(nn.Sequential(nn.MaxPool1d(3, 1)), (1, 4)), "known for MaxPool1d"),
+        (lambda: spectral_complexity(nn.Sequential(nn.LPPool1d(2, 2)), (1, 4)), "known for LPPool1d"),
         (lambda: spectral_complexity(nn.Sequential(nn.ReLU()), (4,)), "no linear or convolution layer"),
         (lambda: spectral_complexity(nn.Linear(2, 2), (2,), {}), "reference has no weight weight"),
     ],

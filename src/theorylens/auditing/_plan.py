@@ -13,7 +13,7 @@ from theorylens.core import Probe, Subject, Work
 from theorylens.numerics.memory import to_device
 from theorylens.numerics.objective import Objective
 
-from ._probes import HEADLINE
+from ._probes import HEADLINE_CODE
 
 SHARE = 0.9  # of the budget is planned; the rest is for the report and for estimates that run over
 HVP_IN_GRADIENTS = 2.5  # measured: 1.4 for dense layers to 2.5 for convolutions (research of 2026-11)
@@ -116,8 +116,8 @@ def make_plan(subject: Subject, probes: Sequence[Probe], budget: float | None, s
     first = {p.code: (p.rungs[0] if p.rungs else 0) for p in able}
     seconds = {p.code: _estimate(subject, p, first[p.code], speed) for p in able}
     left, rungs = SHARE * budget, {}
-    for p in sorted(able, key=lambda p: (p.code != HEADLINE, seconds[p.code])):
-        if p.code == HEADLINE or seconds[p.code] <= left:
+    for p in sorted(able, key=lambda p: (p.code != HEADLINE_CODE, seconds[p.code])):
+        if p.code == HEADLINE_CODE or seconds[p.code] <= left:
             rungs[p.code] = first[p.code]
             left -= seconds[p.code]
     while step := _cheapest_step(subject, able, rungs, seconds, speed, left):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from theorylens import bias, dynamics, frontier, generalization, kernels, landscape, representation
 from theorylens.core import Probe
 
-HEADLINE = "TL101"
+HEADLINE_CODE = "TL101"
 CHAPTERS = ("generalization", "landscape", "kernels", "representation", "bias", "dynamics", "frontier")
 PROBES: tuple[Probe, ...] = (
     *generalization.PROBES,
@@ -43,7 +43,7 @@ def select(probes: Sequence[Probe], only: Patterns = None, skip: Patterns = None
             raise ValueError(f"{pattern!r} matches no probe, name or chapter{hint}")
     chosen = []
     for p in probes:
-        named = not wanted or p.code == HEADLINE or any(_matches(p, w) for w in wanted)
+        named = not wanted or p.code == HEADLINE_CODE or any(_matches(p, w) for w in wanted)
         if named and not any(_matches(p, u) for u in unwanted):
             chosen.append(p)
     return chosen

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         pair_information,
         xu_raginsky,
     )
+    from ._layer_norms import operator_norm
     from ._learning_coefficient import LearningCoefficient, local_learning_coefficient
     from ._learning_facts import PerceptronRun, no_free_lunch, perceptron, progressive_validation
     from ._least_squares import least_squares_risk, optimal_penalty, ridge_risk, ridgeless_risk
@@ -109,16 +110,10 @@ if TYPE_CHECKING:
     from ._measured_stability import MeasuredStability, measured_stability
     from ._measures import generalization_measures
     from ._network_growth import NetworkGrowth, feature_rank, network_growth, piecewise_linear_growth, vc_dimension
-    from ._norm_margin import NormMarginBound, golowich, norm_margin_bound
-    from ._norms import (
-        SpectralComplexity,
-        operator_norm,
-        spectral_complexity,
-        squared_path_norm,
-        stable_rank,
-        weight_matrices,
-    )
+    from ._norm_margin import NormMarginBound, golowich, norm_margin_bound, path_complexity
+    from ._norms import SpectralComplexity, spectral_complexity, squared_path_norm
     from ._norms_probe import probe_norms
+    from ._other_dimensions import natarajan_linear, natarajan_of_labellings, pseudo_dimension
     from ._pac import PacCertificate, pac_certificate
     from ._pac_bayes import pac_bayes_kl, xi
     from ._pac_bayes_bernstein import BernsteinBound, pac_bayes_empirical_bernstein, variance_bound
@@ -180,6 +175,7 @@ if TYPE_CHECKING:
     from ._uniform_convergence import uniform_convergence, uniform_convergence_necessary
     from ._vc_dimension import VcDimension, vc_linear, vc_sigmoid_network, vc_stump, vc_threshold_network, vc_tree
     from ._vc_gap import VcBound, growth_gap, relative_vc_bound, vc_bound, vc_gap
+    from ._weight_matrices import stable_rank, weight_matrices
     from ._weight_spectrum import LayerSpectrum, weight_spectrum
     from ._weight_spectrum_probe import probe_weight_spectrum
     from ._width_descent import DoubleDescent, double_descent, sample_descent
@@ -230,16 +226,16 @@ __all__ = [
     "kl", "kl_inverse", "largest_shattered", "learn_then_test", "least_squares_descent", "least_squares_risk",
     "linear_covering", "local_learning_coefficient", "log_sauer_shelah", "margin_bound", "margin_gap", "margin_loss",
     "margins", "massart", "mcdiarmid", "mcdiarmid_deviation", "mcnemar", "measure_study", "measured_stability",
-    "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "neighbours_bound", "neighbours_leave_one_out",
+    "minimum_norm", "mixture_radius", "multivariate_gaussian_kl", "natarajan_linear", "natarajan_of_labellings", "neighbours_bound", "neighbours_leave_one_out",
     "network_growth", "no_free_lunch", "norm_margin_bound", "normalised_margins", "occam_bound", "one_bound",
     "operator_norm", "optimal_penalty", "output_curvature", "pac_bayes_catoni", "pac_bayes_disintegrated",
     "pac_bayes_empirical_bernstein", "pac_bayes_kl", "pac_bayes_lambda", "pac_bayes_mcallester", "pac_bayes_private",
     "pac_bayes_quadratic", "pac_bayes_recursive", "pac_certificate", "pac_learning_curve", "pair_information",
-    "paired_comparison", "perceptron", "piecewise_linear_growth", "plurality", "power_law", "privacy_price",
-    "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal",
+    "paired_comparison", "path_complexity", "perceptron", "piecewise_linear_growth", "plurality", "power_law",
+    "privacy_price", "probe_abstention", "probe_calibration", "probe_capacity", "probe_chernoff_kl", "probe_conformal",
     "probe_effective_parameters", "probe_gap", "probe_margins", "probe_norms", "probe_rivals", "probe_test_error",
     "probe_weight_bits", "probe_weight_spectrum", "probe_worst_group", "progressive_bound", "progressive_validation",
-    "rademacher", "rademacher_bound", "random_features_descent", "random_features_risk", "random_label_study",
+    "pseudo_dimension", "rademacher", "rademacher_bound", "random_features_descent", "random_features_risk", "random_label_study",
     "rank_correlation", "rank_statistics", "rank_study", "regularised_stability", "relative_vc_bound", "reliability",
     "retrained_outputs", "ridge_leave_one_out", "ridge_risk", "ridge_stability", "ridgeless_risk", "risk_p_value",
     "sample_complexity", "sample_descent", "sample_size_curve", "sample_size_lines", "sample_size_table",

@@ -27,8 +27,9 @@ from theorylens.numerics.label_margins import margins
 
 from ._effective_parameters import effective_parameters
 from ._measure_names import NAMES
-from ._norms import SpectralComplexity, spectral_complexity, squared_path_norm, stable_rank, weight_matrices
+from ._norms import SpectralComplexity, spectral_complexity, squared_path_norm
 from ._tolerated_noise import tolerated_noise_value, tolerated_perturbation
+from ._weight_matrices import stable_rank, weight_matrices
 from ._weight_spectrum import mean_alpha, weight_spectrum
 
 T = TypeVar("T")

@@ -1,73 +1,65 @@
-"""Norms of trained weights that generalisation bounds are made of. Without the bounds' constants: measures, no bounds.
+"""Norms of trained networks that generalisation bounds are made of. Without the bounds' constants: measures, no bounds.
 
-Source   stable rank: Rudelson, Vershynin (2007), J. ACM 54:21; path norm: Neyshabur, Tomioka, Srebro (2015), COLT;
-         spectral complexity: Bartlett, Foster, Telgarsky (2017), NeurIPS, theorem 1.1; the norm of a convolution is
-         that of the linear map it is, zero padding included
-Assumes  for path norm and spectral complexity a chain of layers (nested `nn.Sequential`)
-Breaks   rescaling two layers against each other changes single norms; products along the chain and stable ranks stay
+Source   path norm: Neyshabur, Tomioka, Srebro (2015), COLT; spectral complexity: Bartlett, Foster, Telgarsky (2017),
+         NeurIPS, theorem 1.1; the norm of a convolution is that of the linear map it is, zero padding included
+Assumes  for the spectral complexity a plain chain of layers, for the path norm any graph of the layers named; read off
+         the forward pass, whichever way it is written
+Breaks   rescaling two layers against each other changes single norms; products along the chain stay
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from theorylens.core import rng_for
-from theorylens.numerics import eigenvalues
+from ._layer_chain import as_module, chain, is_layer, is_size, traced, unwrapped
+from ._layer_norms import (
+    ADAPTIVE,
+    AVERAGE,
+    CONV,
+    LARGEST,
+    NORM,
+    PASS,
+    STEPS,
+    TRANSPOSED,
+    affine,
+    linear_part,
+    lipschitz,
+    operator_norm,
+    sides,
+    with_weight,
+)
 
-CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-LARGEST = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-PASS = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-SLOPES = {nn.Sigmoid: 0.25, nn.Tanh: 1.0, nn.ELU: 1.0, nn.Softplus: 1.0, nn.GELU: 1.13, nn.SiLU: 1.1}  # bounds
-TOLERANCE = 1e-4  # relative residual of the squared norm of a convolution; the error is of its square
-
-
-def stable_rank(matrix: Tensor) -> float:
-    """Squared Frobenius norm over squared spectral norm: between 1 and the rank, and blind to small singular values.
-
-    >>> stable_rank(torch.diag(torch.tensor([3.0, 4.0])))
-    1.5625
-    """
-    if matrix.ndim != 2 or not matrix.numel():
-        raise ValueError(f"a matrix is needed, got shape {tuple(matrix.shape)}; use weight.flatten(1)")
-    if not bool(torch.isfinite(matrix).all()):
-        raise ValueError("the matrix has entries that are not finite")
-    levels = torch.linalg.svdvals(matrix.detach().double())
-    if not float(levels[0]) > 0:
-        raise ValueError("a matrix of zeros has no stable rank")
-    return float((levels / levels[0]).square().sum())
-
-
-def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Weights with two or more axes as matrices, the first axis against the rest, by name."""
-    found = {n: p.detach().flatten(1) for n, p in model.named_parameters() if p.ndim >= 2}
-    return {n: m for n, m in found.items() if m.numel()}
+_SUMS = {operator.add, operator.iadd, torch.add, "add", "add_", operator.sub, torch.sub, "sub"}
+_MOVES = {torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze, "view", "reshape", "permute",
+          "transpose", "squeeze", "unsqueeze", "contiguous", operator.getitem}  # fmt: skip
 
 
 def squared_path_norm(model: nn.Module, shape: Sequence[int]) -> float:
     """Sum over all paths from inputs and biases to outputs of the product of squared weights.
 
     One forward pass of ones through the squared weights. Rescaling the layers of a ReLU network without changing its
-    function changes nothing.
+    function changes nothing. Where paths meet (residual connections) their squares add up; of the paths into a maximum
+    over a pooling window those with the largest sum count.
 
     Parameters
     ----------
     model
-        A chain of linear, convolution, batch-norm (evaluation mode), average-pooling and ReLU layers.
+        Linear, convolution, batch-norm (evaluation mode), pooling and ReLU layers in a chain, with residual sums or
+        with concatenations.
     shape
         Of one input, without the example axis.
 
     Raises
     ------
     ValueError
-        Another kind of layer or container, named.
+        Another kind of layer or operation, named.
 
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
     >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0, -1.0], [0.0, 3.0]]))
@@ -76,10 +68,12 @@ def squared_path_norm(model: nn.Module, shape: Sequence[int]) -> float:
     38.0
     """
     x = torch.ones(1, *shape, dtype=torch.float64, device=_device(model))
+    model = unwrapped(model)
     with torch.no_grad():
-        for name, layer in chain(model):
-            x = _squared(name, layer, x)
-    return float(x.sum())
+        found = _squared("", model, x) if is_layer(model) else _SquaredPaths(traced(model)).run(x)
+    if not isinstance(found, Tensor):
+        raise ValueError("the network returns several things; a path norm is of one output")
+    return float(found.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +83,8 @@ class SpectralComplexity:
     Attributes
     ----------
     spectral
-        log10 of the product of the layers' norms and their activations' Lipschitz constants: bounds how much the
-        output moves when the input does.
+        log10 of the product of the layers' norms and the Lipschitz constants of what lies between them: bounds how much
+        the output moves when the input does.
     complexity
         log10 of that product times (sum (‖A^T - M^T‖_{2,1} / ‖A‖)^(2/3))^(3/2); minus infinity when every A is its M.
     norms
@@ -110,8 +104,8 @@ def spectral_complexity(
     Parameters
     ----------
     model
-        A chain of linear, convolution, batch-norm (evaluation mode), pooling and 1-Lipschitz activation layers. Every
-        A has its weight unrolled as the linear map it is on inputs of this shape.
+        A chain of linear, (transposed) convolution, batch-norm (evaluation mode), pooling and activation layers, a
+        layer used twice counting twice. Every A is the weight unrolled as the linear map it is on inputs of this shape.
     shape
         Of one input, without the example axis.
     reference
@@ -120,7 +114,7 @@ def spectral_complexity(
     Raises
     ------
     ValueError
-        Another kind of layer or container, a weight of zeros, or a reference that lacks a weight.
+        Another kind of layer, a network that is no chain, a weight of zeros, or a reference that lacks a weight.
 
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU())
     >>> _ = net[0].weight.data.copy_(torch.diag(torch.tensor([3.0, 4.0])))
@@ -133,152 +127,101 @@ def spectral_complexity(
     product, ratios = 0.0, 0.0
     with torch.no_grad():
         for name, layer in chain(model):
-            if isinstance(layer, (nn.Linear, *CONV)):
+            if isinstance(layer, (nn.Linear, *CONV, *TRANSPOSED)):
                 norm = operator_norm(layer, x)
                 key = f"{name}.weight" if name else "weight"
                 if not norm > 0:
                     raise ValueError(f"the weight {key} is zero, so ratios to its norm do not exist")
-                moved = layer.weight.double() - _reference(reference, key, layer.weight)
-                out = _through(layer, x)
-                # Every output unit has one row of the unrolled matrix: a filter's norm at each place (less at borders).
-                places = out[0].numel() // layer.weight.shape[0]
-                ratios += (places * float(moved.flatten(1).norm(dim=1).sum()) / norm) ** (2 / 3)
-                norms[key], x = norm, out
+                start = _reference(reference, key, layer.weight)
+                ratios += (_row_norms(layer, x, start) / norm) ** (2 / 3)
+                norms[key], x = norm, linear_part(layer, x)
                 product += math.log10(norm)
             else:
-                product += math.log10(_lipschitz(name, layer))
-                x = _through(layer, x)
+                factor = lipschitz(name, layer, x)
+                product += math.log10(factor) if factor > 0 else -math.inf
+                moves = isinstance(layer, (nn.Flatten, *AVERAGE, *ADAPTIVE, *LARGEST))
+                x = layer(x) if moves else x
     if not norms:
         raise ValueError("the model has no linear or convolution layer, so there is no norm to take")
     complexity = product + 1.5 * math.log10(ratios) if ratios > 0 else -math.inf
     return SpectralComplexity(spectral=product, complexity=complexity, norms=norms)
 
 
-def operator_norm(layer: nn.Module, x: Tensor) -> float:
-    """Spectral norm of a linear or convolution layer as a map of inputs shaped like ``x`` (1, ...), float64.
-
-    Linear: the largest singular value. Convolution: by Lanczos on A^T A, stride, padding and groups included.
-    """
-    if isinstance(layer, nn.Linear):
-        return float(torch.linalg.matrix_norm(layer.weight.detach().double(), 2))
-    operator = _Gram(layer, x)
-    if not bool((layer.weight != 0).any()):  # type: ignore[union-attr]
-        return 0.0
-    found = eigenvalues(
-        operator, 1, tolerance=TOLERANCE, max_steps=min(operator.size, 500),
-        generator=rng_for(0, "generalization.operator_norm"),
-    )  # fmt: skip
-    return math.sqrt(max(0.0, float(found.values[0])))
+def _row_norms(layer: nn.Module, x: Tensor, start: Tensor) -> float:
+    """Sum over output units of the length of their row of the unrolled difference to ``start``; shorter at borders."""
+    squares = linear_part(layer, torch.ones_like(x), lambda w: (w - start).square())
+    return float(squares.clamp(min=0).sqrt().sum())
 
 
-class _Gram:
-    """A^T A of a convolution without its bias, as an operator on flat inputs."""
+class _SquaredPaths(fx.Interpreter):
+    """Runs a graph on sums of squared paths instead of values."""
 
-    def __init__(self, layer: nn.Module, x: Tensor) -> None:
-        self._layer, self._shape = layer, x.shape
-        self.size, self.dtype, self.device = x.numel(), torch.float64, x.device
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.extra_traceback = False  # errors say what is wrong, not where in the graph
+        self.graph_module, self.sizes = graph, set[fx.Node]()
 
-    def matvec(self, vector: Tensor, /) -> Tensor:
-        with torch.enable_grad():
-            x = vector.reshape(self._shape).requires_grad_(True)
-            y = _convolved(self._layer, x)
-            (found,) = torch.autograd.grad(y, x, y.detach())
-        return found.reshape(-1)
-
-    def __matmul__(self, vector: Tensor, /) -> Tensor:
-        return self.matvec(vector)
-
-
-def chain(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The layers of nested `nn.Sequential` in order, by name; refuses a module whose forward pass is not known."""
-    if not any(True for _ in model.children()):
-        return [("", model)]
-    if type(model) is not nn.Sequential:
-        name = type(model).__name__
-        raise ValueError(f"{name} is no nn.Sequential, so the order and the use of its layers are not known")
-    found: list[tuple[str, nn.Module]] = []
-    for name, child in model.named_children():
-        found += [(f"{name}.{inner}" if inner else name, layer) for inner, layer in chain(child)]
-    return found
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op in ("placeholder", "output"):
+            return super().run_node(n)
+        if is_size(n, self.sizes):
+            self.sizes.add(n)
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if n.op == "call_module" and isinstance(args[0], Tensor) and len(args) == 1:
+            return _squared(str(n.target), self.graph_module.get_submodule(str(n.target)), args[0])
+        if n.target in _SUMS and len(args) == 2 and all(isinstance(a, Tensor) for a in args) and not kwargs:
+            return args[0] + args[1]
+        if n.target is torch.cat or n.target in _MOVES:
+            return super().run_node(n)
+        if n.target in (torch.mean, "mean"):  # of k numbers: the square of 1/k for each
+            found = super().run_node(n)
+            return found * found.numel() / args[0].numel()
+        if n.op == "get_attr":
+            raise ValueError(f"{n.target} is used outside of a layer, so the paths through it are not known")
+        return _squared(n.name, as_module(n, self.graph_module, self.sizes), args[0])
 
 
 def _squared(name: str, layer: nn.Module, x: Tensor) -> Tensor:
-    if isinstance(layer, nn.Linear):
-        return F.linear(x, *_squares(layer))
-    if isinstance(layer, CONV) and layer.padding_mode == "zeros":
-        weight, bias = _squares(layer)
-        return layer._conv_forward(x, weight, bias)  # type: ignore[no-any-return]
+    if isinstance(layer, (nn.Linear, *CONV, *TRANSPOSED)) and getattr(layer, "padding_mode", "zeros") == "zeros":
+        bias = None if layer.bias is None else layer.bias.detach().double().square()
+        return with_weight(layer, x, layer.weight.detach().double().square(), bias)
     if isinstance(layer, NORM) and layer.running_var is not None and layer.running_mean is not None:
-        scale, shift = _affine(layer)
-        sides = (1, -1, *[1] * (x.ndim - 2))
-        return x * scale.square().view(sides) + shift.square().view(sides)
+        scale, shift = affine(layer)
+        along = (1, -1, *[1] * (x.ndim - 2))
+        return x * scale.square().view(along) + shift.square().view(along)
     if isinstance(layer, AVERAGE) and _plain_average(layer):
-        return layer(x) / _window(layer, x.ndim - 2)  # type: ignore[no-any-return]
-    if isinstance(layer, PASS):
-        return layer(x) if isinstance(layer, nn.Flatten) else x
+        return layer(x) / math.prod(sides(layer.kernel_size, x.ndim - 2))  # type: ignore[no-any-return]
+    if isinstance(layer, ADAPTIVE):
+        found: Tensor = layer(x)
+        return found / _window_sizes(x.shape[2:], found.shape[2:]).to(found)
+    steep = isinstance(layer, nn.LeakyReLU) and abs(layer.negative_slope) > 1
+    steep = steep or (isinstance(layer, nn.PReLU) and bool((layer.weight.abs() > 1).any()))
+    if isinstance(layer, (*PASS, *STEPS, *LARGEST)) and not steep:
+        return layer(x) if isinstance(layer, (nn.Flatten, *LARGEST)) else x
     raise ValueError(f"no sum over paths is known through {type(layer).__name__} ({name or 'the model'})")
 
 
-def _lipschitz(name: str, layer: nn.Module) -> float:
-    """Largest factor by which a layer without weight matrix can stretch a difference."""
-    if type(layer) in SLOPES:
-        return SLOPES[type(layer)]
-    if isinstance(layer, PASS) and not (isinstance(layer, nn.LeakyReLU) and layer.negative_slope > 1):
-        return 1.0
-    if isinstance(layer, AVERAGE) and _plain_average(layer):
-        return 1.0
-    apart = isinstance(layer, LARGEST) and layer.stride == layer.kernel_size and layer.dilation in (1, (1,), (1, 1))
-    if apart:  # windows share no input
-        return 1.0
-    if isinstance(layer, NORM) and layer.running_var is not None and layer.running_mean is not None:
-        return float(_affine(layer)[0].abs().max())
-    raise ValueError(f"no Lipschitz constant is known for {type(layer).__name__} ({name or 'the model'})")
-
-
-def _through(layer: nn.Module, x: Tensor) -> Tensor:
-    """The shape behind the layer; values do not matter."""
-    if isinstance(layer, nn.Linear):
-        return F.linear(x, layer.weight.double())
-    if isinstance(layer, CONV):
-        return _convolved(layer, x)
-    return layer(x) if isinstance(layer, (nn.Flatten, *AVERAGE, *LARGEST)) else x
-
-
-def _convolved(layer: nn.Module, x: Tensor) -> Tensor:
-    return layer._conv_forward(x, layer.weight.detach().double(), None)  # type: ignore[operator, no-any-return]
-
-
-def _squares(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
-    weight, bias = layer.weight, layer.bias
-    assert isinstance(weight, Tensor)
-    return weight.detach().double().square(), None if bias is None else bias.detach().double().square()  # type: ignore[operator]
-
-
-def _affine(layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
-    """Scale and shift of batch normalisation in evaluation mode."""
-    assert layer.running_var is not None
-    assert layer.running_mean is not None
-    inverse = (layer.running_var.double() + layer.eps).rsqrt()
-    scale = inverse if layer.weight is None else layer.weight.detach().double() * inverse
-    shift = -layer.running_mean.double() * scale
-    return scale, shift if layer.bias is None else shift + layer.bias.detach().double()
+def _window_sizes(given: Sequence[int], made: Sequence[int]) -> Tensor:
+    """How many inputs each output of adaptive average pooling is the mean of."""
+    found = torch.ones(())
+    for i, o in zip(given, made, strict=True):
+        along = torch.tensor([-(-(k + 1) * i // o) - k * i // o for k in range(o)])
+        found = found[..., None] * along
+    return found
 
 
 def _plain_average(layer: nn.Module) -> bool:
     return bool(layer.count_include_pad) and getattr(layer, "divisor_override", None) is None and not layer.ceil_mode
 
 
-def _window(layer: nn.Module, axes: int) -> int:
-    size = layer.kernel_size
-    return math.prod(size) if isinstance(size, tuple) else int(size) ** axes  # type: ignore[arg-type]
-
-
 def _reference(reference: Mapping[str, Tensor] | None, key: str, weight: Tensor) -> Tensor:
     if reference is None:
         return torch.zeros_like(weight, dtype=torch.float64)
-    if key not in reference or reference[key].shape != weight.shape:
+    found = reference.get(key, reference.get(f"_orig_mod.{key}"))
+    if found is None or found.shape != weight.shape:
         raise ValueError(f"the reference has no weight {key} of shape {tuple(weight.shape)}")
-    return reference[key].to(weight.device, torch.float64)
+    return found.to(weight.device, torch.float64)
 
 
 def _device(model: nn.Module) -> torch.device:

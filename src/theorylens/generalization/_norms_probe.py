@@ -26,7 +26,9 @@ from theorylens.results import (
     Verdict,
 )
 
-from ._norms import CONV, spectral_complexity, squared_path_norm, stable_rank, weight_matrices
+from ._layer_norms import CONV, TRANSPOSED
+from ._norms import spectral_complexity, squared_path_norm
+from ._weight_matrices import stable_rank, weight_matrices
 
 ALIKE = 0.01  # relative: closer numbers are printed alike
 OTHER_START = 0.5  # relative, against an initialisation that is not its own: two random draws differ by up to a third
@@ -41,7 +43,7 @@ REFERENCES = (
 
 @dataclass(frozen=True, eq=False)
 class Norms:
-    """Norms of one network; NaN where the chain of layers is not known or has a layer without a known norm."""
+    """Norms of one network; NaN where a layer, or how the layers are joined, is not known to a norm."""
 
     ranks: Mapping[str, float]
     spectral: float
@@ -125,7 +127,7 @@ def _training(value: float, init: float | None, own: bool) -> Message:
 
 def _complexity(value: float, init: float) -> Message:
     if math.isnan(value):
-        text = "Path norm and spectral complexity are not given: the layers are no plain chain of known ones."
+        text = "The spectral complexity is not given: the layers are no plain chain of known ones."
         return Message("TL111.no_chain", text)
     text = "The spectral complexity is 10^{value:.1f}, without the constants of its bound: a measure, no bound."
     if math.isnan(init):
@@ -141,7 +143,7 @@ def _cost(subject: Subject, rung: int | None) -> Work:
     del rung
     networks = 1 + (subject.initial() is not None) + (subject.shuffled is not None)
     flops = sum(10.0 * m.numel() * min(m.shape) for m in weight_matrices(subject.net).values())
-    layers = sum(isinstance(m, CONV) for m in subject.net.modules())
+    layers = sum(isinstance(m, (*CONV, *TRANSPOSED)) for m in subject.net.modules())
     return Work(flops=flops, seconds=0.01 + 2 * CONVOLUTION_SECONDS * layers) * networks
 
 
@@ -149,8 +151,8 @@ def _cost(subject: Subject, rung: int | None) -> Work:
 def probe_norms(subject: Subject, *, rng: torch.Generator) -> Result:
     """Over how many directions do the weight matrices spread, and how large are the norms that bounds are made of?
 
-    Stable rank of every weight matrix, mean over matrices; and for a plain chain of layers the path norm and the
-    spectral complexity.
+    Stable rank of every weight matrix, mean over matrices; where the layers are known the path norm, and for a
+    plain chain of them the spectral complexity.
     """
     del rng  # Lanczos starts from a key of its own
     initial = subject.initial()

@@ -35,7 +35,7 @@ from theorylens.core import modules_in_training
 from theorylens.numerics.label_margins import margins
 
 from ._asked import positive, probability
-from ._norms import chain
+from ._layer_chain import chain
 from ._pac_bayes import pac_bayes_kl
 
 SCALES = tuple(float(s) for s in np.geomspace(1e-6, 1.0, 61))  # of the noise; all are paid for

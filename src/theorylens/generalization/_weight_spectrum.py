@@ -24,6 +24,7 @@ from theorylens.numerics.random_matrix import marchenko_pastur_edges
 from theorylens.results import Message
 
 from ._power_law import PowerLaw, power_law
+from ._weight_matrices import named_weights
 
 Floats = NDArray[np.float64]
 LEAST = 30  # eigenvalues of a matrix worth a fit: below, exponents of random matrices scatter by more than 10
@@ -100,8 +101,8 @@ def weight_spectrum(
     """
     if least < 10:
         raise ValueError(f"least must be at least 10 eigenvalues, got {least}")
-    every = model.named_parameters()
-    return tuple(_layer(n, p.detach(), reference, (draws, permutations, seed), least) for n, p in every)
+    every = named_weights(model)
+    return tuple(_layer(n, w, reference, (draws, permutations, seed), least) for n, w in every)
 
 
 def mean_alpha(layers: tuple[LayerSpectrum, ...]) -> float:
