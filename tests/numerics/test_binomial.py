@@ -67,6 +67,35 @@ def test_bounds_are_outside_the_exact_ones_and_within_one_part_in_a_billion(k, n
         assert inside >= 1 or 1 - exact_cdf(k - 1, n, inside) > delta
 
 
+@pytest.mark.parametrize("delta", [1e-297, 1e-100, 0.05, 1 - 2**-53])
+@pytest.mark.parametrize(("n", "off"), [(1, 1e-9), (10**3, 1e-9), (10**9, 1e-9), (10**12, 1.01e-6)])
+@pytest.mark.parametrize("k", [0, 1, 2, 30])
+def test_bounds_are_outside_and_tight_where_numbers_are_extreme(k, n, off, delta):
+    if k > n:
+        return
+    upper = clopper_pearson(k, n, delta)
+    if upper < 1:
+        assert exact_cdf(k, n, upper) <= delta
+        assert exact_cdf(k, n, upper * (1 - off)) > delta
+    lower = clopper_pearson(k, n, delta, side="lower")
+    if k and lower > 1e-307:
+        assert lower * (1 + off) >= 1 or at_least(k, n, lower * mpmath.mpf(1 + off)) > delta
+    if k:
+        assert at_least(k, n, lower) <= delta
+
+
+def at_least(k, n, p):
+    """P(X >= k) in 50 digits also where it is far below 1e-50: 1 - P(X < k) would have lost them."""
+    with mpmath.workdps(50):
+        p = mpmath.mpf(p)
+        at, term = k, mpmath.binomial(n, k) * p**k * (1 - p) ** (n - k)
+        total = term
+        while at < n and term > total * mpmath.mpf(10) ** -45:
+            term *= (n - at) * p / ((at + 1) * (1 - p))
+            at, total = at + 1, total + term
+        return total
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 10, 30, 100, 500])
 @pytest.mark.parametrize("delta", [0.3, 0.05, 0.01, 1e-6])
 def test_the_miss_probability_summed_exactly_is_at_most_delta(n, delta):

@@ -144,6 +144,16 @@ def test_inverse_grows_with_the_observed_rate(q, other, c):
         assert kl_inverse(low, c, side) <= kl_inverse(high, c, side) * (1 + 1e-11) + 1e-300
 
 
+@pytest.mark.parametrize("side", ["upper", "lower"])
+def test_a_number_alone_gives_the_bits_that_an_array_gives(side):
+    """Numbers take a path of their own, without the price of arrays; nothing about it may differ."""
+    rng = np.random.default_rng(0)
+    q = np.concatenate([RATES, [5e-324, 1 - 2**-53], rng.uniform(0, 1, 150), np.exp(-rng.uniform(0, 700, 150))])
+    c = np.exp(np.concatenate([rng.uniform(-700, 7, 150), rng.uniform(-12, 2, len(q) - 150)]))
+    c[:3] = 0.0, math.inf, 5e-324
+    assert kl_inverse(q, c, side).tolist() == [kl_inverse(a, b, side) for a, b in zip(q, c, strict=True)]
+
+
 def test_arrays_broadcast_and_numbers_stay_numbers():
     assert type(kl_inverse(0.1, 0.2)) is float
     assert type(kl(np.float64(0.1), 1)) is float
