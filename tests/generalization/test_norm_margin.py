@@ -10,7 +10,14 @@ from sklearn.datasets import load_digits
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from theorylens.generalization import L2Ball, golowich, margin_bound, norm_margin_bound
+from theorylens.generalization import (
+    L2Ball,
+    golowich,
+    margin_bound,
+    norm_margin_bound,
+    path_complexity,
+    squared_path_norm,
+)
 
 
 def test_a_linear_classifier_is_a_ball_and_its_bound_holds():
@@ -22,10 +29,10 @@ def test_a_linear_classifier_is_a_ball_and_its_bound_holds():
     net.weight.data = torch.as_tensor(svm.coef_) * 7  # the scale of the outputs means nothing
     found = norm_margin_bound(net, x[:300], y[:300], 0.05)
     w = svm.coef_[0] / np.linalg.norm(svm.coef_)
-    with_one = L2Ball(points=torch.cat([x[:300], torch.ones(300, 1, dtype=torch.float64)], 1).numpy())
+    ball = L2Ball(points=x[:300].numpy())  # without a bias there is no constant input
     normed = (2 * y[:300].numpy() - 1) * (x[:300].numpy() @ w)
-    again = margin_bound(normed, found.margin, with_one.bound, 0.05, largest=1.0, empirical=True)
-    assert found.complexity == pytest.approx(with_one.bound)
+    again = margin_bound(normed, found.margin, ball.bound, 0.05, largest=1.0, empirical=True)
+    assert found.complexity == pytest.approx(ball.bound)
     assert found.bound == pytest.approx(again.bound, rel=1e-6)
     error = float((net(x[300:])[:, 0] > 0).ne(y[300:] > 0).double().mean())
     assert error <= found.bound
@@ -96,6 +103,82 @@ def test_many_examples_make_it_say_something():
     found = norm_margin_bound(net, x, y, 0.05)
     assert not found.vacuous
     assert found.bound < 0.3
+
+
+def test_both_complexities_written_out():
+    x = torch.tensor([[1.0, 2.0], [2.0, 0.0], [0.0, 1.0]])
+    assert golowich(3, x) == pytest.approx((math.sqrt(6 * math.log(2)) + 1) * math.sqrt(10) / 3)
+    assert path_complexity(3, x) == pytest.approx(math.sqrt(2 * math.log(2**3 * 2) * 5) / 3)
+
+
+def enumerated(x):
+    """Mean over all signs of max over columns |sum|, over m: the complexity of the l1 ball."""
+    signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=len(x))), dtype=torch.float64)
+    return float((signs @ x.double()).abs().max(1).values.mean()) / len(x)
+
+
+def test_the_path_complexity_lies_above_what_networks_of_path_norm_one_reach():
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(8, 3, generator=generator).double()
+    assert enumerated(x) <= path_complexity(1, x) < 2 * enumerated(x)
+    # One hidden layer: the supremum over path norm 1 is that of one unit with weights of l1 norm 1, found on a grid.
+    fine = torch.linspace(-1, 1, 41, dtype=torch.float64)
+    grid = torch.cartesian_prod(fine, fine, fine)
+    grid = grid[grid.abs().sum(1) > 0]
+    units = torch.relu(x @ (grid / grid.abs().sum(1, keepdim=True)).T)
+    signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=8)), dtype=torch.float64)
+    reached = float((signs @ units).abs().max(1).values.mean()) / 8
+    assert 0.4 * path_complexity(2, x) < reached <= path_complexity(2, x)
+
+
+def test_the_path_norm_is_the_sum_over_paths_and_rescaling_units_leaves_the_bound(digits):
+    x, y = digits
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    y = y % 3
+    found = norm_margin_bound(net, x[:100], y[:100], 0.05, norm="path")
+    w, b = ([p.detach().double().abs() for p in net.parameters()][k::2] for k in (0, 1))
+    sums = [
+        sum(w[2][o, j] * w[1][j, i] * (w[0][i].sum() + b[0][i]) for i in range(6) for j in range(5))
+        + sum(w[2][o, j] * b[1][j] for j in range(5))
+        + b[2][o]
+        for o in range(3)
+    ]
+    assert found.product == pytest.approx(float(max(sums)), rel=1e-12)
+    assert found.complexity == pytest.approx(path_complexity(3, torch.cat([x[:100], torch.ones(100, 1)], 1)))
+    net[0].weight.data *= 4
+    net[0].bias.data *= 4
+    net[2].weight.data /= 4
+    again = norm_margin_bound(net, x[:100], y[:100], 0.05, norm="path")
+    assert again.product == pytest.approx(found.product, rel=1e-6)
+    assert again.margin == pytest.approx(found.margin, rel=1e-4)
+    assert norm_margin_bound(net, x[:100], y[:100], 0.05).product != pytest.approx(found.product, rel=0.1)
+    # Squared weights give the squared path norm that is measured elsewhere.
+    bare = nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False))
+    roots = nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False))
+    for a, r in zip(bare.parameters(), roots.parameters(), strict=True):
+        r.data = a.data.abs().sqrt()
+    inputs, answers = torch.randn(20, 4, generator=torch.Generator().manual_seed(1)), torch.arange(20) % 2
+    path = norm_margin_bound(bare, inputs, answers, 0.05, norm="path").product
+    assert path == pytest.approx(squared_path_norm(roots, (4,)), rel=1e-5)
+
+
+def test_a_path_bound_that_says_something_holds_on_new_examples():
+    """Two far clusters in 20 coordinates of which one tells: the path norm does not count the others' lengths."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(2, (60_000,), generator=generator)
+    x = 1.0 - 2.0 * torch.randint(2, (60_000, 20), generator=generator)
+    x[:, 0] = 2.0 * y - 1
+    net = nn.Sequential(nn.Linear(20, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    net[0].weight.data = torch.zeros(2, 20)
+    net[0].weight.data[:, 0] = torch.tensor([1.0, -1.0])
+    net[2].weight.data = torch.tensor([[1.0, -1.0]])
+    path = norm_margin_bound(net, x, y, 0.05, norm="path")
+    frobenius = norm_margin_bound(net, x, y, 0.05)
+    assert path.bound < 0.3 < frobenius.bound
+    with pytest.raises(ValueError, match="norm must be 'frobenius' or 'path'"):
+        norm_margin_bound(net, x, y, 0.05, norm="spectral")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def path_complexity(depth: int, points: Tensor) -> float:
     from each layer to the next, and at the inputs it is below 2 d exp(c^2 max_j sum_i x_ij^2 / 2).
 
     >>> round(path_complexity(1, torch.eye(4)), 6)
-    0.509834
+    0.509833
     """
     depth = _checked(depth, points)
     longest = float(points.double().square().sum(0).max())
