@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import stats
@@ -38,6 +39,28 @@ def test_each_undoes_the_other(sides):
     for delta in (1e-9, 0.05, 0.7):
         assert mcdiarmid(c, mcdiarmid_deviation(c, delta, sides=sides), sides=sides) == pytest.approx(delta, rel=1e-9)
         assert azuma(c, azuma_deviation(c, delta, sides=sides), sides=sides) == pytest.approx(delta, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-150, 1.0, 1e150, 1e250])
+def test_units_do_not_matter(scale):
+    """Squares of 1e-250 are 0 and those of 1e250 infinite."""
+    c = np.full(4, scale)
+    assert mcdiarmid(c, scale, sides=1) == pytest.approx(math.exp(-0.5), rel=1e-12)
+    assert azuma(c, 4 * scale) == pytest.approx(2 * math.exp(-2.0), rel=1e-12)
+    assert mcdiarmid_deviation(c, 0.05, sides=1) == pytest.approx(scale * math.sqrt(2 * math.log(20)), rel=1e-12)
+
+
+@pytest.mark.parametrize(("deviation", "c"), [(26.0, 1.0), (1e3, 1e-150), (1e200, 1e-200), (1e-200, 1e-290)])
+def test_a_tail_too_small_for_a_double_is_the_least_one_not_nothing(deviation, c):
+    assert mcdiarmid([c], deviation) == azuma([c, 0.0], 2 * deviation) == 5e-324
+
+
+@pytest.mark.parametrize("delta", [5e-324, 1e-300, 0.3, 1 - 5 * 2**-53, 1 - 2**-53])
+def test_deviations_are_rounded_up_at_the_ends_of_the_scale(delta):
+    for sides in (1, 2):
+        exact = mpmath.sqrt(2 * 7 * (mpmath.log(sides) - mpmath.log(mpmath.mpf(delta))))
+        found = azuma_deviation(np.ones(7), delta, sides=sides)
+        assert exact <= found <= exact * (1 + 1e-14)
 
 
 def test_the_tail_of_a_mean_of_coins_lies_below_mcdiarmid():

@@ -41,7 +41,7 @@ def mcdiarmid(differences: Any, deviation: float, *, sides: int = 2) -> float:
     >>> mcdiarmid([1e-3] * 1000, 0.01)
     1.0
     """
-    return _tail(_sum_of_squares(differences) / 4, deviation, sides)
+    return _tail(_norm(differences), deviation, 2.0, sides)
 
 
 def mcdiarmid_deviation(differences: Any, delta: float, *, sides: int = 2) -> float:
@@ -50,7 +50,7 @@ def mcdiarmid_deviation(differences: Any, delta: float, *, sides: int = 2) -> fl
     >>> round(mcdiarmid_deviation([1e-3] * 1000, 0.05), 10)
     0.0429469408
     """
-    return _deviation(_sum_of_squares(differences) / 4, delta, sides)
+    return _deviation(_norm(differences), delta, 2.0, sides)
 
 
 def azuma(differences: Any, deviation: float, *, sides: int = 2) -> float:
@@ -62,7 +62,7 @@ def azuma(differences: Any, deviation: float, *, sides: int = 2) -> float:
     >>> round(azuma([1.0] * 100, 30.0, sides=1), 10)
     0.0111089965
     """
-    return _tail(_sum_of_squares(differences), deviation, sides)
+    return _tail(_norm(differences), deviation, 0.5, sides)
 
 
 def azuma_deviation(differences: Any, delta: float, *, sides: int = 2) -> float:
@@ -71,7 +71,7 @@ def azuma_deviation(differences: Any, delta: float, *, sides: int = 2) -> float:
     >>> round(azuma(np.ones(50), azuma_deviation(np.ones(50), 0.1)), 12)
     0.1
     """
-    return _deviation(_sum_of_squares(differences), delta, sides)
+    return _deviation(_norm(differences), delta, 0.5, sides)
 
 
 def bounded_differences(statistic: Callable[[Array], float], sample: Array, replacements: Array) -> Array:
@@ -122,23 +122,25 @@ def efron_stein(statistic: Callable[[Array], float], sample: Array, copies: Arra
     return math.fsum(total) / 2
 
 
-def _tail(proxy: float, deviation: float, sides: int) -> float:
-    """min(1, sides exp(-t^2 / 2 proxy)), rounded up."""
+def _tail(norm: float, deviation: float, exponent: float, sides: int) -> float:
+    """min(1, sides exp(-exponent (t / norm)^2)), rounded up: never 0 where the exponential is not."""
     if not (math.isfinite(deviation) and deviation >= 0):
         raise ValueError(f"the deviation must be a finite number, at least 0, got {deviation}")
     _check_sides(sides)
-    if proxy == 0:
+    if norm == 0:
         return 0.0 if deviation > 0 else 1.0
-    rate = deviation * deviation / (2 * proxy)
+    ratio = deviation / norm
+    rate = min(exponent * ratio * ratio, 1e4)  # beyond, the least double is the answer
     # The relative error of the exponential is the absolute one of its exponent.
-    return min(1.0, sides * math.exp(-rate) * (1 + (rate + 8) * 2.0**-50))
+    return min(1.0, math.nextafter(sides * math.exp(-rate) * (1 + (rate + 8) * 2.0**-50), math.inf))
 
 
-def _deviation(proxy: float, delta: float, sides: int) -> float:
+def _deviation(norm: float, delta: float, exponent: float, sides: int) -> float:
+    """norm sqrt(ln(sides / delta) / exponent), rounded up."""
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
     _check_sides(sides)
-    return math.sqrt(2 * proxy * math.log(sides / delta)) * (1 + 2.0**-49)
+    return norm * math.sqrt((math.log(sides) - math.log(delta)) / exponent) * (1 + 2.0**-49)
 
 
 def _check_sides(sides: int) -> None:
@@ -146,10 +148,12 @@ def _check_sides(sides: int) -> None:
         raise ValueError(f"sides must be 1 or 2, got {sides}")
 
 
-def _sum_of_squares(differences: Any) -> float:
+def _norm(differences: Any) -> float:
+    """sqrt(sum c_i^2), scaled so that squares of very small or large numbers neither vanish nor overflow."""
     c = np.atleast_1d(np.asarray(differences, dtype=np.float64))
     if c.ndim != 1 or not len(c):
         raise ValueError(f"differences must be a list of one number per input, got shape {c.shape}")
     if not (np.isfinite(c).all() and (c >= 0).all()):
         raise ValueError("differences must be finite and at least 0; each bounds how far one input can move the result")
-    return math.fsum(c * c)
+    largest = float(c.max())
+    return largest * math.sqrt(math.fsum((c / largest) ** 2)) if largest else 0.0
