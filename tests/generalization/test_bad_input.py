@@ -108,6 +108,9 @@ TABLE = {
         dict(spectral="amounts", distances="amounts", scale="positive", inputs="amount", width="count"),
     ),
     "covering_bound": (dict(scale=0.1, log_covering=1.0, n=9), dict(scale="amount", log_covering="nats", n="count")),
+    "covering_tail": (
+        dict(deviation=0.1, log_covering=1.0, n=9), dict(deviation="positive", log_covering="nats", n="count"),
+    ),
     "dudley": (dict(covering=lambda e: 1.0, n=9, largest=1.0), dict(n="count", largest="amount")),
     "uniform_convergence": (
         dict(complexity=0.1, n=9, delta=0.1, sides=1),

@@ -5,11 +5,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from theorylens.generalization import (
     ball_covering,
     ball_packing,
     covering_bound,
+    covering_tail,
     dudley,
     empirical_cover,
     entropy_integral,
@@ -145,9 +147,23 @@ def test_linear_class_bound_is_above_its_exact_complexity():
     assert exact <= dudley(lambda e: linear_covering(1.0, rms, e, 4), 12, rms).bound
 
 
+def test_the_tail_by_covers_written_out_and_against_coins():
+    assert covering_tail(0.2, math.log(50), 20_000) == pytest.approx(4 * 50 * math.exp(-20_000 * 0.2**2 / 32))
+    assert covering_tail(0.2, math.log(50), 20_000) >= 4 * 50 * math.exp(-25.0)
+    assert covering_tail(0.05, 10.0, 1000) == 1.0
+    assert covering_tail(0.5, math.inf, 10) == 1.0
+    # k independent fair coins are k losses: the chance that the mean of one strays is known exactly.
+    for k, n, off in ((1, 400, 0.25), (50, 1000, 0.25), (50, 4000, 0.1)):
+        stray = 2 * stats.binom.cdf(math.floor(n * (0.5 - off)), n, 0.5)
+        assert 1 - (1 - stray) ** k <= covering_tail(off, math.log(k), n)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: covering_tail(0.0, 1.0, 10), "deviation must be finite and positive"),
+        (lambda: covering_tail(0.1, -1.0, 10), "covering number is at least 1"),
+        (lambda: covering_tail(0.1, 1.0, 0), "whole number"),
         (lambda: covering_bound(0.1, -0.1, 10), "covering number is at least 1"),
         (lambda: covering_bound(-0.1, 1.0, 10), "scale must be finite and at least 0, got -0.1"),
         (lambda: covering_bound(0.1, float("nan"), 10), "at least 1"),

@@ -17,6 +17,7 @@ from theorylens.generalization import (
     piecewise_linear_growth,
     vc_dimension,
     vc_linear,
+    vc_of_labellings,
     vc_sigmoid_network,
     vc_stump,
     vc_threshold_network,
@@ -86,6 +87,56 @@ def test_trees_do_no_more_than_their_growth_bound_says():
             assert found.upper >= 5
         line = np.arange(splits + 1.0)[:, None] * np.ones(features)
         assert len(tree_labellings(line, splits)) == 2 ** (splits + 1)  # the lower end
+
+
+def categorical_labellings(values, depth=None, splits=None):
+    """Every labelling of all points of these categories by trees that ask "is feature j equal to v", by definition."""
+    points = np.array(list(itertools.product(*(range(c) for c in values))))
+    cuts = [points[:, j] == v for j, c in enumerate(values) for v in range(c)]
+
+    def made(mask, nodes, levels):
+        found = {tuple(np.zeros(len(points), int)), tuple(mask.astype(int))}
+        if nodes == 0 or levels == 0:
+            return found
+        for cut in cuts:
+            for left in range(nodes):
+                for a in made(mask & cut, left, levels - 1):
+                    for b in made(mask & ~cut, nodes - 1 - left, levels - 1):
+                        found.add(tuple(np.array(a) | np.array(b)))
+        return found
+
+    nodes, levels = (2**depth - 1, depth) if splits is None else (splits, splits)
+    return np.array(list(made(np.ones(len(points), bool), nodes, levels)))
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ((2, 2), {"splits": 1}),
+        ((2, 2), {"splits": 2}),
+        ((3, 2), {"splits": 2}),
+        ((5,), {"depth": 2}),
+        ((4,), {"splits": 3}),
+    ],
+)
+def test_trees_over_categories_lie_between_their_limits(values, size):
+    found = vc_tree(0, categories=values, **size)
+    exact = vc_of_labellings(categorical_labellings(values, **size))
+    assert found.lower <= exact <= found.upper
+    with_numbers = vc_tree(3, categories=values, **size)
+    assert with_numbers.lower >= vc_tree(3, **size).lower
+    assert with_numbers.upper >= vc_tree(3, **size).upper
+
+
+def test_categories_by_hand():
+    # 2 ways to ask per yes-or-no feature count once: 20 cuts and none, 7 nodes, 8 leaves.
+    exact = max(m for m in range(1, 100) if 7 * math.log(21) + 8 * math.log(2) >= m * math.log(2))
+    assert vc_tree(0, depth=3, categories=[2] * 20).upper == exact
+    three = max(m for m in range(1, 100) if 7 * math.log(3 * 4 + 1) + 8 * math.log(2) >= m * math.log(2))
+    assert vc_tree(0, depth=3, categories=[3] * 4).upper == three
+    assert vc_tree(0, depth=5, categories=[3]).upper == 3  # there are three points
+    assert vc_tree(0, depth=2, categories=[9]).lower == 3
+    assert vc_tree(0, splits=3, categories=[9]).lower == 4
 
 
 def test_trees():
@@ -331,6 +382,8 @@ def test_independent_features_are_shattered():
         (lambda: vc_tree(3), "give either splits"),
         (lambda: vc_tree(3, splits=2, depth=2), "give either splits"),
         (lambda: vc_tree(3, splits=0), "splits must be at least 1"),
+        (lambda: vc_tree(0, splits=2), "features must be at least 1"),
+        (lambda: vc_tree(1, splits=2, categories=[1]), "number of values must be at least 2"),
         (lambda: vc_threshold_network(0, 1), "weights must be at least 1"),
         (lambda: vc_threshold_network(3, 4), "got 4 units with 3 weights"),
         (lambda: vc_sigmoid_network(3, 0), "units must be at least 1"),

@@ -10,7 +10,7 @@ Source   Radon's theorem; Vapnik (1998), theorem 8.3; Leboeuf, LeBlanc, Marchand
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from theorylens.results import Message
@@ -75,7 +75,8 @@ def vc_stump(features: int) -> VcDimension:
 
 
 def vc_tree(
-    features: int, *, splits: int | None = None, depth: int | None = None, trees: int = 1
+    features: int, *, splits: int | None = None, depth: int | None = None, trees: int = 1,
+    categories: Sequence[int] = (),
 ) -> VcDimension:  # fmt: skip
     """Binary trees that compare one of ``features`` real features with a threshold at each of ``splits`` nodes.
 
@@ -85,27 +86,42 @@ def vc_tree(
     trees of depth k is only the lower end. ``trees`` above 1: a majority vote of so many, as in a random forest; what
     it answers is decided by what each tree answers, so the growth functions multiply.
 
+    ``categories``: numbers of values of further features without an order (2 for yes or no), of which a node asks
+    whether one has a given value; then ``features`` may be 0.
+
     >>> found = vc_tree(10, depth=3)
     >>> found.lower, found.upper
     (8, 74)
+    >>> found = vc_tree(0, depth=3, categories=[2] * 20)
+    >>> found.lower, found.upper
+    (8, 38)
     """
-    features, trees = whole("features", features), whole("trees", trees)
+    values = [whole("a number of values", c, 2) for c in categories]
+    features, trees = whole("features", features, 0 if values else 1), whole("trees", trees)
     if (splits is None) == (depth is None):
         raise ValueError("give either splits, the number of inner nodes, or depth, of a complete tree")
     nodes = 2 ** whole("depth", depth) - 1 if splits is None else whole("splits", splits)
     shapes = 0.0 if splits is None else math.lgamma(2 * nodes + 1) - math.lgamma(nodes + 2) - math.lgamma(nodes + 1)
-    if nodes == 1 and trees == 1:
+    alone = trees == 1 and not values
+    if nodes == 1 and alone:
         return vc_stump(features)
     leaves = Message("theorem.leaves", "one point per leaf")
-    if features == 1 and trees == 1:  # a line cut into intervals, one per leaf
+    if features == 1 and alone:  # a line cut into intervals, one per leaf
         return VcDimension(lower=nodes + 1, upper=nodes + 1, lower_theorem=leaves, upper_theorem=leaves)
+    asked = sum(1 if c == 2 else c for c in values)  # "is it 0" and "is it 1" are one cut
 
     def log_growth(m: int) -> float:
-        return trees * (shapes + nodes * math.log(features * (m - 1) + 1) + (nodes + 1) * math.log(2))
+        return trees * (shapes + nodes * math.log(features * (m - 1) + asked + 1) + (nodes + 1) * math.log(2))
 
+    upper = largest_shattered(log_growth)
+    if features:
+        lower = max(nodes + 1, vc_stump(features).lower)
+    else:
+        kinds = math.prod(values)  # of points there are
+        chain = nodes if depth is None else depth  # one value after the other; or a new feature on every level
+        lower, upper = max(min(chain + 1, kinds), 2 ** min(depth or 1, len(values))), min(upper, kinds)
     return VcDimension(
-        lower=max(nodes + 1, vc_stump(features).lower), upper=largest_shattered(log_growth),
-        lower_theorem=leaves,
+        lower=lower, upper=upper, lower_theorem=leaves,
         upper_theorem=Message("theorem.tree_growth", "growth function of trees: shapes, cuts and leaves counted"),
     )  # fmt: skip
 
