@@ -136,7 +136,7 @@ def _tail(norm: float, deviation: float, exponent: float, sides: int) -> float:
 
 
 def _deviation(norm: float, delta: float, exponent: float, sides: int) -> float:
-    """norm sqrt(ln(sides / delta) / exponent), rounded up."""
+    """Norm sqrt(ln(sides / delta) / exponent), rounded up."""
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie strictly between 0 and 1, got {delta}")
     _check_sides(sides)
