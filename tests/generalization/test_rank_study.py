@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from theorylens.generalization import generalization_measures, rank_statistics, rank_study
+from theorylens.generalization import conditional_information, generalization_measures, rank_statistics, rank_study
 from theorylens.generalization._rank_study import _steps_to
 from theorylens.training import Optimisation, fit
 
@@ -43,6 +44,56 @@ def test_tau_psi_and_sign_error_agree_with_loops_over_pairs():
         assert 0 < len(clear) < len(pairs)
         for e in (found[name].tau, found[name].psi, found[name].sign_error):
             assert e.lower <= e.value <= e.upper
+
+
+def information_by_loops(v, g, settings):
+    """I(V; G | U) / H(G | U) from joint shares of ordered pairs, term by term."""
+    n = len(g)
+    pairs = [(i, j) for i in range(n) for j in range(n) if g[i] != g[j]]
+    rows = [(sign(v[i], v[j]), sign(g[i], g[j]), tuple((s[i], s[j]) for s in settings)) for i, j in pairs]
+    p = {k: c / len(rows) for k, c in Counter(rows).items()}
+
+    def marginal(*keep):
+        found = Counter()
+        for key, mass in p.items():
+            found[tuple(key[k] for k in keep)] += mass
+        return found
+
+    vu, gu, u = marginal(0, 2), marginal(1, 2), marginal(2)
+    shared = sum(m * math.log(m * u[k[2],] / (vu[k[0], k[2]] * gu[k[1], k[2]])) for k, m in p.items())
+    left = -sum(m * math.log(m / u[k[1],]) for k, m in gu.items())
+    return shared / left if left > 1e-12 else None
+
+
+def test_conditional_information_is_the_least_over_choices_of_two_axes():
+    cells = list(itertools.product([1, 2, 3], ["x", "y"], [0.1, 0.2], [0, 1]))
+    rng = np.random.default_rng(4)
+    gap, v = rng.random(len(cells)).round(1), rng.random(len(cells)).round(1)
+    axes = {name: [c[k] for c in cells] for k, name in enumerate("abcd")}
+    choices = [c for many in range(3) for c in itertools.combinations(axes.values(), many)]
+    by_loops = [information_by_loops(v, gap, c) for c in choices]
+    said = conditional_information(v, gap, axes)
+    assert said == pytest.approx(min(x for x in by_loops if x is not None), rel=1e-9)
+    assert rank_statistics({"v": v}, gap, axes=axes)["v"].information == said
+
+
+def test_a_measure_that_only_repeats_an_axis_tells_nothing_beyond_it():
+    """Width moves the gap; a measure that counts widths has a large tau and no information of its own."""
+    cells = list(itertools.product(range(4), range(6)))
+    rng = np.random.default_rng(5)
+    gap = np.array([w + 0.3 * rng.standard_normal() for w, _ in cells])
+    width = np.array([float(w) for w, _ in cells])
+    axes = {"width": [w for w, _ in cells], "seed axis": [s for _, s in cells]}
+    found = rank_statistics({"width": width, "gap": gap}, gap, axes=axes, draws=100)
+    assert found["width"].tau.value > 0.7
+    assert found["width"].information == pytest.approx(0.0, abs=1e-9)
+    assert found["gap"].information == 1.0
+    assert conditional_information(width, gap) > 0.5
+    assert conditional_information([1.0, 2.0], [0.5, 0.5]) is None
+    with pytest.raises(ValueError, match="two lists of the same length"):
+        conditional_information([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="one setting per network"):
+        conditional_information([1.0, 2.0], [1.0, 2.0], {"a": [1]})
 
 
 def test_perfect_orders_have_no_sign_error_and_the_reverse_is_minus():

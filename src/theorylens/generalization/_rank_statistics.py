@@ -22,6 +22,8 @@ from scipy import stats
 from theorylens.core import key_seed
 from theorylens.results import Estimate, Message, Statistical, Unknown
 
+from ._conditional_information import conditional_information
+
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 CLEAR = 2.0  # standard errors by which the gaps of a pair must differ to count as different
@@ -43,12 +45,15 @@ class Ranking:
     sign_error
         Share of the pairs with clearly different gaps that the measure orders the other way, ties counting a half;
         None where there is no such pair or no standard error. A coin gets 0.5.
+    information
+        Of the order of the gaps, what the measure tells beyond any two axes: see `conditional_information`.
     """
 
     tau: Estimate
     psi: Estimate | None
     axes: dict[str, Estimate]
     sign_error: Estimate | None
+    information: float | None = None
 
 
 def rank_statistics(
@@ -126,6 +131,7 @@ def rank_statistics(
             tau=estimate("tau", k), psi=estimate("psi", k) if known else None,
             axes={name.removeprefix("axis "): estimate(name, k) for name in known},
             sign_error=estimate("clear", k) if "clear" in point else None,
+            information=conditional_information(columns[measure], gap, axes),
         )
         for k, measure in enumerate(columns)
     }  # fmt: skip
