@@ -161,6 +161,11 @@ class Split:
             return hash_rows(_inputs(self._stacked))
         return [hash_rows(_inputs(self._collate([item])))[0] for item in self._singly()]
 
+    @staticmethod
+    def inputs(batch: Batch) -> Batch:
+        """The inputs of a batch: the first of a pair, all of a dict but keys named like targets."""
+        return _inputs(batch)
+
     @cached_property
     def target_hashes(self) -> list[bytes]:
         """One hash per row over what is not an input; empty when nothing stands apart."""

@@ -18,6 +18,8 @@ from theorylens.numerics.memory import Batch, fitting, rows, to_device
 from theorylens.results import Message
 
 IGNORED = -100  # torch's ignore_index
+COMPANY = 32  # rows answered in one batch and, the first half of them, without the other half
+ROUNDING = (2e-3, 8.0)  # share of the largest output, or steps of the number format: other batch sizes add otherwise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,6 +84,8 @@ def _answer(subject: Subject, role: str) -> Answers:
     model = subject.model or nn.Identity()
     pieces: list[_Piece] = []
     with subject.studied(), torch.no_grad():
+        if subject.model is not None:
+            _check_alone(task, model, split, subject.device)
         for batch in split.batches(subject.batch_size):
             pieces += fitting(lambda piece: _judge(task, model, piece), to_device(batch, subject.device))
     count(forwards=len(split))
@@ -98,6 +102,28 @@ def _answer(subject: Subject, role: str) -> Answers:
         predicted=_joined([p.predicted for p in pieces], kept),
         outputs=pieces[0].outputs,
     )
+
+
+def _check_alone(task: Task, model: nn.Module, split: Split, device: torch.device) -> None:
+    """The answer for an example must not change with the others of its batch, or units are not what is bounded."""
+    if len(split) < COMPANY:
+        return
+    many = to_device(split.take(range(COMPANY)), device)
+    few = to_device(split.take(range(COMPANY // 2)), device)
+    (wide, _), (narrow, _) = task.forward(model, many), task.forward(model, few)
+    count(forwards=COMPANY * 3 // 2)
+    if not (isinstance(wide, Tensor) and isinstance(narrow, Tensor) and wide.is_floating_point()):
+        return
+    if wide.shape[1:] != narrow.shape[1:] or len(wide) != COMPANY or len(narrow) != COMPANY // 2:
+        return  # padded to another length, or not one answer a row: nothing to compare
+    apart = float((wide[: len(narrow)].float() - narrow.float()).abs().max())
+    limit = max(ROUNDING[0], ROUNDING[1] * torch.finfo(wide.dtype).eps) * float(narrow.float().abs().max())
+    if apart > limit:
+        text = (
+            "the answer for an example changes with the others of its batch (by {apart:.2g}), so no bound on single "
+            "examples holds; normalise with running statistics instead of those of the batch"
+        )
+        raise UnsuitableError(Message("generalization.company", text, apart=apart))
 
 
 @dataclass(frozen=True, kw_only=True)

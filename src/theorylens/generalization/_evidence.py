@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from theorylens.core import ROLES, Split, Subject, controls
 from theorylens.results import Assumption, Control, Estimate, Message, Share, Statistical, Status
 
+from ._alike import alike_numbers, near_pairs
 from ._answers import Answers, answers
 from ._holdout import HoldoutBound, Method, Sample, holdout_bound, samples
 from ._trivial import trivial_level
@@ -97,15 +98,26 @@ def evidence(subject: Subject, role: str, *, against: tuple[str, ...] = ()) -> E
     level, name = trivial_level(subject.judged, found, np.unique(units, return_inverse=True)[1])
     return Evidence(
         role=role, split=split, answers=found, units=units,
-        copies=split.copy_numbers[found.rows.numpy()] if known else None,
+        copies=_copies(subject, role)[found.rows.numpy()] if known else None,
         trivial=level, trivial_name=name, error_range=subject.judged.error_range,
-        shared={other: _shared(split, subject.split(other)) for other in against if known and subject.has(other)},
+        shared={other: _shared(subject, role, other) for other in against if known and subject.has(other)},
     )  # fmt: skip
 
 
-def _shared(split: Split, other: Split) -> NDArray[np.int64]:
-    known = set(other.input_hashes)
-    return np.asarray([i for i, h in enumerate(split.input_hashes) if h in known], dtype=np.int64)
+def _copies(subject: Subject, role: str) -> NDArray[np.int64]:
+    return subject.once(("copies", role), lambda: alike_numbers(subject.split(role)))
+
+
+def _shared(subject: Subject, role: str, other: str) -> NDArray[np.int64]:
+    """Rows of ``role`` whose input is an exact or near copy of an input of ``other``."""
+
+    def look() -> NDArray[np.int64]:
+        split, reference = subject.split(role), subject.split(other)
+        known = set(reference.input_hashes)
+        exact = [i for i, h in enumerate(split.input_hashes) if h in known]
+        return np.union1d(np.asarray(exact, dtype=np.int64), near_pairs(split, reference)[0])
+
+    return subject.once(("shared rows", role, other), look)
 
 
 def hashes(subject: Subject) -> dict[str, str]:
@@ -148,7 +160,7 @@ def drawn(found: Evidence, counted: int) -> Assumption:
     }
     rows = len(found.units)
     notes = {
-        True: "{rows} rows count as {n} units; rows of one unit and exact copies add nothing",
+        True: "{rows} rows count as {n} units; rows of one unit and exact or near copies add nothing",
         False: "{rows} rows, each a unit of its own: {n} units, no copies",
     }
     note = Message("assume.counted", notes[counted < rows], rows=rows, n=counted)
@@ -159,12 +171,12 @@ def unused(found: Evidence) -> Assumption:
     """That the split served for no choice; broken when its inputs occur in a split that did."""
     statement = Message("assume.unused", "the test split was used for nothing but this bound")
     if n := len(found.shared_rows):
-        text = "{n} of {rows} test inputs also occur in the training or validation split"
+        text = "{n} of {rows} test inputs also occur, or nearly, in the training or validation split"
         said = Message("assume.shared", text, n=n, rows=len(found.split))
         return Assumption(statement=statement, status=Status.BROKEN, evidence=said)
     if found.shared:
         text = (
-            "none of the {rows} test inputs occurs in the training or validation split; "
+            "none of the {rows} test inputs occurs, or nearly, in the training or validation split; "
             "choices made with them would leave no trace"
         )
         return Assumption(statement=statement, evidence=Message("assume.none_shared", text, rows=len(found.split)))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from theorylens.core import Split, key_seed
+
+from ._alike import linked, near_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Parts:
 def parts(split: Split, rows: NDArray[np.int64], share: float, *, seed: int = 0) -> Parts:
     """Divide the units of ``split`` at random; the same for every order of the rows of a seed.
 
-    Rows of one unit stay together, and so do rows with the same input. The prior gets all rows of its units, the
+    Rows of one unit stay together, and so do rows with the same input or near copies of it. The prior gets all rows of its units, the
     bound one row of each of its units, so that they are independent.
 
     Parameters
@@ -65,7 +65,7 @@ def portions(
 ) -> tuple[Portion, ...]:  # fmt: skip
     """Divide the units of ``split`` at random into portions; the same for every order of the rows of a seed.
 
-    Rows of one unit are in one portion, and so are rows with the same input; no two portions have a unit in common.
+    Rows of one unit are in one portion, and so are rows with the same input or near copies of it; no two portions have a unit in common.
 
     Parameters
     ----------
@@ -118,15 +118,13 @@ def first_rows(split: Split, rows: NDArray[np.int64]) -> tuple[int, ...]:
 
 
 def _together(split: Split) -> NDArray[np.int64]:
-    """Number of the group of each row: rows of one unit, and rows with one input, are in one group."""
+    """Number of the group of each row: rows of one unit, and rows with one input or nearly, are in one group."""
     units = split.unit_numbers
     seen: dict[bytes, int] = {}
     inputs = np.asarray([seen.setdefault(h, len(seen)) for h in split.input_hashes])
-    links = coo_array(
-        (np.ones(len(units)), (units, inputs + units.max() + 1)), shape=(units.max() + 1 + len(seen),) * 2
-    )
-    _, labels = connected_components(links, directed=False)
-    return np.unique(labels[units], return_inverse=True)[1].astype(np.int64)
+    first = np.unique(inputs, return_index=True)[1][inputs]
+    groups = linked(units.astype(np.int64), np.arange(len(units)), first)
+    return linked(groups, *near_pairs(split))
 
 
 def _named(split: Split, group: NDArray[np.int64]) -> list[bytes]:
