@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from theorylens.landscape import Place, classify, critical_point
+from theorylens.landscape._critical import read
 from theorylens.results import Enclosure, Estimate, Message
 
 WHY = Message("test.why", "for a test")
@@ -98,3 +99,25 @@ def test_a_fitted_regression_is_at_its_minimum_and_an_unfitted_one_is_not():
     assert point.place is Place.MINIMUM
     assert point.relative < 1e-5
     assert point.lipschitz_needed == 0
+
+
+def test_where_the_loss_vanishes_the_newton_step_is_the_scale():
+    """At weights 1e-9 off an exact fit |g| |θ| / L is 1e9; the zero of the gradient is next door all the same."""
+    rng = torch.Generator().manual_seed(0)
+    x, w = torch.randn(30, 4, generator=rng).double(), torch.randn(1, 4, generator=rng).double()
+    net = nn.Linear(4, 1, bias=False).double()
+    with torch.no_grad():
+        net.weight.copy_(w + 1e-9 * torch.randn(1, 4, generator=rng))
+    point = critical_point(net, (x, x @ w.T), "mse")
+    assert point.relative > 1e6
+    curvature = 2 * torch.linalg.eigvalsh(x.T @ x / 30)[-1]
+    assert point.shift == pytest.approx(
+        point.gradient_norm / (1e-4 * float(curvature) * point.parameter_norm), rel=1e-3
+    )
+    assert point.place is Place.MINIMUM
+    assert "too small to be its scale" in read(point).render()
+    with torch.no_grad():
+        net.weight.add_(0.1)
+    away = critical_point(net, (x, x @ w.T), "mse")
+    assert away.place is Place.SLOPE
+    assert "Yes" not in read(away).render()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from theorylens.core import objective
-from theorylens.landscape import critical_point, probe_critical_point, symmetry_directions
+from theorylens.landscape import Place, critical_point, probe_critical_point, symmetry_directions
 from theorylens.landscape._signs import dense_spectrum, eigenvalue_signs
 
 
@@ -81,15 +81,65 @@ def test_a_network_that_cannot_be_traced_has_no_count():
     assert point.signs.exact
 
 
-def test_signs_of_a_large_spectrum_are_counted_by_random_starts(quadratic):
+def test_signs_of_a_large_spectrum_are_bounded_from_random_starts(quadratic):
     values = torch.cat([-torch.linspace(0.5, 1, 100), torch.zeros(200), torch.linspace(1, 2, 300)])
     net, data, loss = quadratic(values.diag())
-    found = eigenvalue_signs(objective(net, data, loss), 1e-4, generator=torch.Generator().manual_seed(0))
+    found = eigenvalue_signs(objective(net, data, loss), 1e-4, generator=torch.Generator().manual_seed(1))
     assert not found.exact
     assert found.products < 300
     for estimate, truth in ((found.index, 100), (found.nullity, 200), (found.positive, 300)):
         assert estimate.value == pytest.approx(truth, abs=30)
         assert estimate.lower < estimate.value < estimate.upper
+        assert estimate.lower <= truth <= estimate.upper
+    assert 10 < found.found_negative <= 100
+    assert 10 < found.found_positive <= 300
+    whole = eigenvalue_signs(objective(net, data, loss), 1e-4, generator=torch.Generator(), exact_up_to=600)
+    assert whole.exact
+    assert (whole.index.value, whole.nullity.value, whole.positive.value) == (100, 200, 300)
+    assert (whole.found_negative, whole.found_positive) == (100, 300)
+
+
+@pytest.mark.slow
+def test_the_counts_cover_as_often_as_they_say(quadratic):
+    values = torch.cat([-torch.linspace(0.5, 1, 100), torch.zeros(200), torch.linspace(1, 2, 300)])
+    goal = objective(*quadratic(values.diag()))
+    hits = torch.zeros(3)
+    for seed in range(200):
+        found = eigenvalue_signs(goal, 1e-4, generator=torch.Generator().manual_seed(seed))
+        counts = ((found.index, 100), (found.nullity, 200), (found.positive, 300))
+        hits += torch.tensor([float(e.lower <= truth <= e.upper) for e, truth in counts])
+    # At 95 % coverage fewer than 178 of 200 has probability 3e-4.
+    assert (hits >= 178).all()
+
+
+def test_a_spectrum_that_crowds_around_zero_is_said_to_be_open_and_the_truth_lies_within(quadratic):
+    rng = torch.Generator().manual_seed(0)
+    for scale, low in ((3.0, 120), (2.0, 300)):
+        sizes = 10 ** (-scale * torch.rand(600, generator=rng))
+        signs = torch.where(torch.arange(600) < low, -1.0, 1.0)
+        net, data, loss = quadratic((signs * sizes).diag())
+        point = critical_point(net, data, loss)
+        found, values = point.signs, (signs * sizes).double()
+        assert found.threshold == pytest.approx(1e-4 * float(sizes.max()), rel=0.01)
+        truth = [
+            int((values < -found.threshold).sum()), int((values.abs() <= found.threshold).sum()),
+            int((values > found.threshold).sum()),
+        ]  # fmt: skip
+        for estimate, count in zip((found.index, found.nullity, found.positive), truth, strict=True):
+            assert estimate.lower <= count <= estimate.upper
+        assert found.found_negative <= truth[0]
+        assert found.found_positive <= truth[2]
+        assert found.index.lower >= found.found_negative
+    assert found.index.trouble is not None
+    assert "exact_up_to" in found.index.trouble.render()
+    assert critical_point(net, data, loss, exact_up_to=600).signs.index.value == 300
+
+
+def test_a_certain_smallest_eigenvalue_above_zero_leaves_no_index_open(quadratic):
+    point = critical_point(*quadratic(torch.linspace(0.5, 1, 500).diag()))
+    assert not point.signs.exact
+    assert (point.signs.index.lower, point.signs.index.upper) == (0, 0)
+    assert point.place is Place.MINIMUM
 
 
 def test_tl303_counts_them_where_the_graph_tells(digits):

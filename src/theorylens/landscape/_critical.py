@@ -26,7 +26,7 @@ from theorylens.results import (
 
 from ._curvature import Ends
 from ._outermost import ROWS, TOLERANCE, network_ends, products
-from ._stationarity import CriticalPoint, Place, describe, gradient_norm, known_symmetries
+from ._stationarity import AT_REST, CriticalPoint, Place, describe, gradient_norm, known_symmetries
 
 REFERENCES = (
     "Nesterov, Polyak (2006). Cubic regularization of Newton method and its global performance. "
@@ -75,6 +75,12 @@ def read(point: CriticalPoint) -> Message:
 def _gradient(point: CriticalPoint) -> Message:
     rest = point.place is not Place.SLOPE
     answer = Message("TL303.yes", "Yes, to first order") if rest else Message("TL303.no", "No, not even to first order")
+    if rest and point.relative > AT_REST:
+        text = (
+            "{answer}: the gradient has norm {norm:.3g}; the loss is too small to be its scale, but in every direction "
+            "whose curvature counts a zero of it lies within {shift:.2g} of the weights' norm."
+        )
+        return Message("TL303.gradient_fitted", text, answer=answer, norm=point.gradient_norm, shift=point.shift)
     start = point.initial_gradient_norm
     if start is None or start == 0:
         text = "{answer}: the gradient has norm {norm:.3g}, {relative:.2g} in units of loss over weights."

@@ -22,7 +22,7 @@ from theorylens.numerics.objective import Objective
 from theorylens.results import Estimate
 
 from ._curvature import NEGLIGIBLE, Ends, both_ends
-from ._signs import Signs, eigenvalue_signs
+from ._signs import WHOLE, Signs, eigenvalue_signs
 from ._symmetries import symmetry_directions
 
 AT_REST = 1e-2  # |g| |θ| / loss: moving by 1 % of the weights' norm then changes the loss by 0.01 % of itself
@@ -76,8 +76,23 @@ class CriticalPoint:
         return math.inf if self.loss == 0 else self.gradient_norm * self.parameter_norm / abs(self.loss)
 
     @property
+    def shift(self) -> float:
+        """|g| / (1e-4 |λ| |θ|), λ being the largest eigenvalue in size: the farthest relative Newton step.
+
+        A zero of the gradient lies within this share of the weights' norm along every direction whose curvature
+        counts, as far as the second derivative stays what it is. It is what tells rest where the loss itself vanishes
+        and is no scale: at a network that fits its data exactly.
+        """
+        size = max(abs(float(self.ends.top.values[0])), abs(float(self.ends.bottom.values[0])))
+        if self.gradient_norm == 0:
+            return 0.0
+        scale = NEGLIGIBLE * size * self.parameter_norm
+        return self.gradient_norm / scale if scale else math.inf
+
+    @property
     def place(self) -> Place:
-        return classify(self.relative, self.ends.bottom.estimate(), self.ends.top.estimate())
+        rest = min(self.relative, self.shift)  # either small makes it a place of rest
+        return classify(rest, self.ends.bottom.estimate(), self.ends.top.estimate())
 
     @property
     def lipschitz_needed(self) -> float:
@@ -106,6 +121,7 @@ def critical_point(
     *,
     initial: nn.Module | None = None,
     tolerance: float = 1e-3,
+    exact_up_to: int = WHOLE,
     seed: int = 0,
     batch_size: int = 256,
 ) -> CriticalPoint:
@@ -120,8 +136,11 @@ def critical_point(
     tolerance
         Error of the eigenvalues relative to the largest.
 
-    Up to 400 parameters all eigenvalues are computed, and the signs are exact; beyond, four random starts of 60
-    products each count them. Errors are those of `eigenvalues`.
+    exact_up_to
+        Parameters up to which all eigenvalues are computed, by one product for each, and the signs are exact. Beyond,
+        four random starts of 60 products give bounds: see `Signs`.
+
+    Errors are those of `eigenvalues`.
 
     >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0], [2.0]])
     >>> net = nn.Linear(2, 1, bias=False)
@@ -134,7 +153,7 @@ def critical_point(
     start = None if initial is None else objective(initial, data, task, batch_size=batch_size)
     generator = rng_for(seed, "landscape.critical_point")
     ends = both_ends(goal, k=1, tolerance=tolerance, generator=generator)
-    signs = eigenvalue_signs(goal, _threshold(ends), generator=generator)
+    signs = eigenvalue_signs(goal, _threshold(ends), generator=generator, exact_up_to=exact_up_to, ends=ends)
     point = describe(goal, ends, None if start is None else gradient_norm(start))
     return replace(point, signs=signs, symmetries=known_symmetries(model, data, task))
 
@@ -174,7 +193,7 @@ def classify(relative: float, smallest: Estimate, largest: Estimate) -> Place:
     Parameters
     ----------
     relative
-        |g| |θ| / loss; at rest up to 0.01.
+        |g| |θ| / loss, or `CriticalPoint.shift` where that is smaller; at rest up to 0.01.
     smallest, largest
         Outermost eigenvalues with their limits. A sign counts when it is certain and larger than 1e-4 of the
         spectrum.
