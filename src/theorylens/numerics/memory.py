@@ -31,10 +31,17 @@ def part(batch: Batch, start: int, stop: int) -> Batch:
 
 
 def divisible(batch: Batch) -> bool:
-    """Whether every tensor of a batch goes by examples, so that its parts are batches of their own."""
-    n = rows(batch)
-    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
-    return all(leaf.ndim > 0 and len(leaf) == n for leaf in leaves)
+    """Whether all of a batch that is not a number or a name goes by examples, so that its parts are batches too."""
+    n, single = rows(batch), 0
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, torch.Tensor):
+            if leaf.layout != torch.strided or leaf.is_nested or leaf.ndim == 0 or len(leaf) != n:
+                return False
+        elif leaf is None or isinstance(leaf, str | bytes | bool | int | float):
+            single += 1
+        else:
+            return False
+    return single < n  # as many may be a list with one for each example
 
 
 def to_device(batch: Batch, device: torch.device | str) -> Batch:

@@ -16,10 +16,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .counting import count
-from .memory import Batch, fitting, rows, to_device
+from .memory import Batch, divisible, fitting, part, rows, to_device
 from .products import MEMORY, Hessian, flatten
 
 __all__ = ["MEMORY", "Hessian", "LossSum", "Objective", "flatten"]
+
+TRIED = 16  # examples whose loss is compared with those of their halves
 
 LossSum = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 """``(model, batch) -> (weighted sum of the losses, sum of the weights)``, both scalar tensors."""
@@ -100,6 +102,29 @@ class Objective:
             raise ValueError(f"the loss weights of {examples} examples add up to {weight}; at least one must count")
         count(forwards=examples)
         return total, weight, examples
+
+    @cached_property
+    def additive(self) -> bool:
+        """Whether batches may be split: a few examples have the losses and weights of their halves together.
+
+        Not where examples meet (contrastive losses, batch statistics, graphs), nor where a part of a batch is none.
+        """
+        few = next((batch for batch in self.on_device() if rows(batch) > 1), None)
+        if few is None or not divisible(few):
+            return False
+        n = min(rows(few), TRIED)
+        count(forwards=2 * n)
+        try:
+            with torch.no_grad():
+                whole, *halves = (
+                    torch.stack([t.double().cpu() for t in self.loss(self.model, part(few, start, stop))])
+                    for start, stop in ((0, n), (0, n // 2), (n // 2, n))
+                )
+        except (RuntimeError, IndexError, ValueError):  # a part that the model cannot take
+            return False
+        # Half of the digits: rounding of single outputs is far below, what examples do to each other far above.
+        slack = torch.finfo(self.dtype).eps ** 0.5 * torch.stack([whole.abs(), *(h.abs() for h in halves)]).sum(0)
+        return bool(((halves[0] + halves[1] - whole).abs() <= slack).all())
 
     def on_device(self) -> Iterator[Batch]:
         """The batches, moved to the parameters' device."""

@@ -35,7 +35,7 @@ MEMORY = 1 << 29  # bytes of graphs that an operator may retain: half a GiB
 # Bytes that a product reads from one graph on a CPU: beyond, they leave the caches. A convolutional network's product
 # took .64, .54, .50, .48, .50, .61 s from graphs of 7, 13, 27, 53, 107 and 213 MiB; 512 examples in all.
 PIECE = 1 << 25
-PILOT = 64  # examples of the first graph, by which the size of the others is set; dense layers want no fewer
+PILOT = 64  # examples of a graph by which the size of the pieces is set; so few are not worth splitting
 
 
 @runtime_checkable
@@ -61,7 +61,8 @@ class KeptProducts(ABC, Generic[G]):
     ``memory=0`` nothing is kept and batches are taken in quarters: a product then peaks below two gradients.
     When memory runs out, the kept graphs go first, then batches are halved. Parameters that were written to since the
     graphs were built make them go too: a product is that of the parameters as they are. On a CPU large batches are
-    taken in pieces whose graphs stay near the processor, unless a tensor of theirs does not go by examples.
+    taken in pieces whose graphs stay near the processor. Batches that are no sums of their parts (`Objective.additive`)
+    stay whole.
     """
 
     def __init__(self, objective: Objective, *, memory: int = MEMORY) -> None:
@@ -154,9 +155,7 @@ class KeptProducts(ABC, Generic[G]):
         held = 0
         for piece in self._pieces(batch):
             for graph, share in fitting(partial(self._fresh, direction=direction), piece):
-                if graphs is not None or self._bytes is None:
-                    size = self._measure(graph, piece)
-                    held += size
+                held += self._measure(graph, piece) if graphs is not None else 0
                 if graphs is not None and graph.examples == rows(piece) and self._kept_bytes + held <= self.memory:
                     graphs.append(graph)
                 else:
@@ -168,23 +167,27 @@ class KeptProducts(ABC, Generic[G]):
             self._kept_bytes += held
 
     def _pieces(self, batch: Batch) -> Iterator[Batch]:
-        """A batch whole, in quarters when no graph may be kept, or in pieces of `PIECE` bytes."""
+        """A batch whole, in quarters when no graph may be kept, or in pieces of `PIECE` bytes; then of equal size."""
         n = rows(batch)
         most = n if self.memory > 0 else -(-n // 4)
-        fine = self.device.type == "cpu" and divisible(batch)
-        start = 0
-        while start < n:
-            step = min(self._step(n - start), most) if fine else most
-            yield batch if step == n else part(batch, start, start + step)
-            start += step
+        fine = self.device.type == "cpu" and n > PILOT
+        if (fine or most < n) and divisible(batch) and self.objective.additive:
+            size = min(most, self._allowed(batch)) if fine else most
+            size = -(-n // math.ceil(n / size))
+            for start in range(0, n, size):
+                yield part(batch, start, start + size)
+        else:
+            yield batch
 
-    def _step(self, left: int) -> int:
-        """Examples of the next piece when ``left`` are left: at first a few, then equal shares of what fits."""
+    def _allowed(self, batch: Batch) -> int:
+        """Examples of a piece whose graph stays near the processor, by the graph of a few."""
         if self._bytes is None:
-            return min(left, PILOT)
+            few = part(batch, 0, PILOT)
+            graph = next(fitting(self._build, few))
+            self._bytes = self._measure(graph, few) / graph.examples
+            count(gradients=graph.examples)
         # Each piece also adds one vector of all parameters in float64: it should read several times that.
-        allowed = max(PIECE, 64 * self.size) / max(self._bytes, 1.0)
-        return -(-left // math.ceil(left / max(allowed, PILOT / 4)))
+        return max(int(max(PIECE, 64 * self.size) / max(self._bytes, 1.0)), PILOT // 4)
 
     def _fresh(self, piece: Batch, direction: list[Tensor]) -> tuple[G, Tensor]:
         """A new graph and the product of a piece."""
@@ -195,10 +198,7 @@ class KeptProducts(ABC, Generic[G]):
     def _measure(self, graph: G, piece: Batch) -> int:
         """Bytes that the graph keeps alive beyond the network and the data."""
         living = [*self.objective.model.parameters(), *self.objective.model.buffers(), *pytree.tree_leaves(piece)]
-        size = graph_bytes(graph.roots, without=[t for t in living if isinstance(t, Tensor)])
-        if self._bytes is None:
-            self._bytes = size / max(graph.examples, 1)
-        return size
+        return graph_bytes(graph.roots, without=[t for t in living if isinstance(t, Tensor)])
 
     def _counted(self, graph: G, direction: list[Tensor]) -> Tensor:
         product = self._times(graph, direction)
