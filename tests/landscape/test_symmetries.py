@@ -101,15 +101,15 @@ def test_signs_of_a_large_spectrum_are_bounded_from_random_starts(quadratic):
 
 @pytest.mark.slow
 def test_the_counts_cover_as_often_as_they_say(quadratic):
-    values = torch.cat([-torch.linspace(0.5, 1, 100), torch.zeros(200), torch.linspace(1, 2, 300)])
+    values = torch.cat([-torch.linspace(0.5, 1, 30), torch.zeros(30), torch.linspace(1, 2, 60)])
     goal = objective(*quadratic(values.diag()))
     hits = torch.zeros(3)
-    for seed in range(200):
-        found = eigenvalue_signs(goal, 1e-4, generator=torch.Generator().manual_seed(seed))
-        counts = ((found.index, 100), (found.nullity, 200), (found.positive, 300))
+    for seed in range(60):
+        found = eigenvalue_signs(goal, 1e-4, generator=torch.Generator().manual_seed(seed), exact_up_to=0)
+        counts = ((found.index, 30), (found.nullity, 30), (found.positive, 60))
         hits += torch.tensor([float(e.lower <= truth <= e.upper) for e, truth in counts])
-    # At 95 % coverage fewer than 178 of 200 has probability 3e-4.
-    assert (hits >= 178).all()
+    # At 95 % coverage fewer than 50 of 60 has probability 2e-4. (300 starts of another spectrum gave 95 to 98 %.)
+    assert (hits >= 50).all()
 
 
 def test_a_spectrum_that_crowds_around_zero_is_said_to_be_open_and_the_truth_lies_within(quadratic):
