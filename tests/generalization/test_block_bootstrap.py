@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import lfilter
-from scipy.stats import norm
+from scipy.stats import binom, norm, t
 
 from theorylens.generalization import block_bootstrap, block_length
 from theorylens.results import Unknown
@@ -43,6 +43,16 @@ def test_fixed_blocks_on_a_circle_have_the_variance_of_block_sums():
     exact = 12 * np.mean(sums**2) / 120**2
     found = block_bootstrap(x, block=10, blocks="circular", draws=20_000, generator=rng())
     assert found.standard_error**2 == pytest.approx(exact, rel=5 * np.sqrt(2 / 20_000))
+
+
+def test_single_errors_are_the_binomial_bootstrap_stretched_by_student():
+    """Resampled means are then binomial, so the ends are known but for their stretch, t(n - 1) over normal."""
+    x = np.r_[np.ones(30), np.zeros(30)]
+    found = block_bootstrap(x, block=1.0, draws=20_000, generator=rng()).estimate
+    quantile = (binom.ppf(0.975, 60, 0.5) - 30) / 60
+    stretch = t.ppf(0.975, 59) / norm.ppf(0.975)
+    assert stretch > 1.02
+    assert (found.upper - found.lower) / 2 == pytest.approx(quantile * stretch, rel=0.005)
 
 
 def test_moving_blocks_do_not_cross_the_ends():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from theorylens.generalization import fat_covering, fat_shattering, fat_shattering_bound
+from theorylens.generalization import _fat_risk, fat_covering, fat_shattering, fat_shattering_bound
 
 
 def apart(f, g):
@@ -123,3 +123,10 @@ def test_the_dimension_of_the_data_plays_no_part_for_linear_functions():
 def test_what_it_refuses(given, more, said):
     with pytest.raises(ValueError, match=said):
         fat_shattering_bound(*given, **more)
+
+
+@pytest.mark.parametrize(("points", "dimension"), [(5000, 20), (100_000, 300), (40_000, 2)])
+def test_sums_that_are_too_long_are_bounded_from_above(monkeypatch, points, dimension):
+    exact = fat_covering(points, dimension)
+    monkeypatch.setattr(_fat_risk, "_TERMS", 1)
+    assert exact <= fat_covering(points, dimension) < 1.25 * exact

@@ -46,6 +46,13 @@ def test_each_measure_is_the_one_it_is_named_after(trained):
     assert found["distance"] == pytest.approx(math.sqrt(moved), rel=1e-6)
     sharp = expected_sharpness(net, data, "cross_entropy", radius=0.1, scale="weight", draws=16)
     assert found["adaptive_sharpness"] == sharp.value
+    every = torch.cat([p.detach().double().reshape(-1) for p in net.parameters()])
+    even = 0.1 * float(every.square().mean().sqrt())  # a tenth of the root mean square of all weights
+    level = expected_sharpness(net, data, "cross_entropy", radius=even, scale="absolute", draws=16)
+    assert found["sharpness"] == pytest.approx(level.value, rel=1e-9)
+    with torch.no_grad():
+        x, y = data.take(range(len(data)))
+        assert found["train_loss"] == pytest.approx(float(nn.functional.cross_entropy(net(x), y)), rel=1e-5)
 
 
 def test_what_is_not_defined_is_not_a_number_and_the_rest_stays(digits):

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -74,6 +75,12 @@ def test_the_best_trade_off_gives_the_quadratic_form_everywhere():
     assert best == pytest.approx(quadratic, rel=1e-12)
     for l in (0.1, 0.5, 1.0, 1.9):  # noqa: E741 - as in the paper
         assert (pac_bayes_lambda(RISKS, NATS, SIZES, 0.05, trade_off=l) >= best - 1e-12).all()
+
+
+def test_infinitely_many_nats_leave_the_trade_off_at_one():
+    assert best_trade_off(0.1, math.inf, 1000, 0.05) == 1.0
+    assert best_trade_off(0.1, 1e12, 1000, 0.05) == pytest.approx(1.0)
+    assert pac_bayes_lambda(0.1, math.inf, 1000, 0.05) == 1.0
 
 
 def test_the_kl_form_is_never_the_wider_one():
@@ -193,7 +200,18 @@ def test_both_branches_of_the_bernstein_form():
     by_hand = 0.001 + 2.15 * math.sqrt(0.001 * nats / 2 / 4999) + 2.3 * nats / 4999
     assert root.variance == pytest.approx(by_hand, rel=1e-12)
     assert root.bound < pac_bayes_kl(0.2, 10.0, 5000, 0.05)  # what it is for
-    assert pac_bayes_empirical_bernstein(0.2, 0.001, math.inf, 5000, 0.05).bound == 1.0
+    nothing = pac_bayes_empirical_bernstein(0.2, 0.001, math.inf, 5000, 0.05)
+    assert (nothing.bound, nothing.variance) == (1.0, 0.25)
+
+
+@pytest.mark.parametrize("n", [40, 70, 90, 120, 200, 900, 30_000])
+def test_grids_of_the_bernstein_form_are_those_of_half_of_delta(n):
+    """Sizes of grids are whole, so a wrong share of delta shows at some sizes only."""
+    least = math.sqrt(4 * math.log(1 / 0.025) / ((math.e - 2) * n))
+    grid = max(1, math.ceil(math.log(1 / least, 1.15)) + 1)
+    few = pac_bayes_empirical_bernstein(0.0, 0.0, n / 5, n, 0.05)
+    assert few.branch == "few nats"
+    assert few.bound == pytest.approx(min(1.0, 2 * (n / 5 + math.log(grid / 0.025)) / n), rel=1e-12)
 
 
 def test_the_closed_form_lies_above_the_best_point_of_the_grid_it_pays_for():
@@ -252,6 +270,11 @@ def test_divergence_agrees_with_torch_and_with_full_covariances():
 def test_nearly_equal_gaussians_keep_their_digits():
     step = 1e-9
     assert gaussian_kl(0.0, 1.0 + step, 0.0, 1.0) == pytest.approx(step**2, rel=1e-6)
+    with mpmath.workdps(40):
+        for ratio in (1 - 4.9e-4, 1 - 1e-4, 1 + 3e-4, 1 + 4.9e-4, 1 + 6e-4, 0.9, 3.0):  # both sides of the series
+            square = mpmath.mpf(ratio) ** 2
+            exact = float((square - 1 - mpmath.log(square)) / 2)
+            assert gaussian_kl(0.0, ratio, 0.0, 1.0) == pytest.approx(exact, rel=1e-11)
     assert gaussian_kl(3.0, 2.0, 3.0, 2.0) == 0.0
 
 

@@ -32,6 +32,12 @@ def test_the_threshold_row_is_not_counted():
     assert found.bound[0] == clopper_pearson(1, 2, 0.025)
 
 
+def test_one_answer_has_a_bound():
+    found = selective_error([0.9, 0.8, 0.7, 0.6], [0, 0, 1, 0], coverages=(0.25,), delta=0.1)
+    assert (found.answered.tolist(), found.error.tolist()) == ([1], [0.0])
+    assert found.bound[0] == pytest.approx(0.9)  # no error in one: 1 - delta
+
+
 def test_ties_with_the_threshold_are_left_out():
     found = selective_error([0.9, 0.8, 0.8, 0.8], [0, 1, 1, 1], coverages=(0.5,))
     assert found.answered.tolist() == [1]

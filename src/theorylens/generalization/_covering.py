@@ -208,7 +208,8 @@ def covering_tail(deviation: float, log_covering: float, n: int) -> float:
     if not is_whole(n) or n < 1:
         raise ValueError(f"n must be a whole number, at least 1, got {n}")
     exponent = math.log(4) + log_covering - n * deviation**2 / 32
-    return 1.0 if exponent >= 0 else min(1.0, math.exp(exponent) * (1 + 1e-12 * (1 + n * deviation**2)))
+    rounded = exponent + 1e-15 * (log_covering + n * deviation**2 + 2)  # outwards, and never to 0
+    return 1.0 if rounded >= 0 else math.nextafter(math.exp(rounded), 1.0)
 
 
 def _rms(differences: Array) -> Array:
