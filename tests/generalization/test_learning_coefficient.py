@@ -38,6 +38,35 @@ def test_of_a_regular_model_it_is_half_its_effective_parameters():
     assert 0.4 < found.accepted < 0.8
 
 
+def quadratic(scales, n=500):
+    """A linear model of uncorrelated inputs of these sizes at its minimum; curvatures are the squares."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.linalg.qr(torch.randn(n, len(scales), generator=rng, dtype=torch.float64)).Q * math.sqrt(n)
+    net = nn.Linear(len(scales), 1, bias=False).double()
+    nn.init.zeros_(net.weight)
+    levels = torch.tensor(scales, dtype=torch.float64).square() * n / math.log(n)
+    return net, (x * torch.tensor(scales, dtype=torch.float64), torch.zeros(n, 1, dtype=torch.float64)), levels
+
+
+def test_curvatures_of_very_different_size_all_count():
+    net, data, levels = quadratic([10.0, 1.0, 0.1, 0.03])  # with steps of one length 0.73 (0.61 to 0.85) without a word
+    exact = effective_dimension(levels, 1.0) / 2
+    found = local_learning_coefficient(net, data, half_squares, localisation=1.0, chains=8, steps=100, burn_in=60)
+    assert found.estimate.lower < exact < found.estimate.upper
+    assert found.estimate.value == pytest.approx(exact, rel=0.1)
+    assert found.reached == pytest.approx(1.0, abs=0.15)
+    assert found.estimate.trouble is None
+
+
+def test_chains_that_have_not_reached_the_flat_directions_say_so():
+    net, data, levels = quadratic(list(np.logspace(1, -2, 50)))
+    found = local_learning_coefficient(net, data, half_squares, localisation=0.01, steps=60, burn_in=30)
+    assert found.estimate.upper < effective_dimension(levels, 0.01) / 2
+    assert found.reached < 0.9
+    said = found.estimate.trouble.render()
+    assert "raise steps and burn_in" in said
+
+
 class Product(nn.Module):
     """x -> a b x: around a = b = 0 the loss is flat along two lines that cross."""
 

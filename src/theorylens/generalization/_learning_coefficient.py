@@ -1,11 +1,13 @@
 """The local learning coefficient: how fast the volume of parameters of nearly the same loss shrinks around a solution.
 
 Method   n b (E L - L(w*)) under exp(-n b L(w) - g |w - w*|^2 / 2), b = 1 / ln n, sampled by Langevin steps with a
-         Metropolis correction (so the step size decides speed and not the answer)
+         Metropolis correction (so the step size decides speed and not the answer), longer where the loss is flat: along
+         the steepest eigenvectors of the Hessian each as long as its own curvature allows
 Source   Watanabe (2013), JMLR 14:867 (WBIC); Lau, Murfet, Wei (2023), arXiv:2308.12108; Roberts, Tweedie (1996),
          Bernoulli 2:341 (the sampler)
 Assumes  w* at or near a minimum of the loss over these rows; losses that are negative log-likelihoods in nats
-Breaks   with few steps the chains see only the steep directions; the pull g hides directions flatter than g / n b
+Breaks   the pull g hides directions flatter than g / n b; with few steps the chains do not reach all that the target
+         holds, which is measured: the mean of (w - w*) . grad U, U the energy, is the number of parameters
 """
 
 from __future__ import annotations
@@ -20,21 +22,40 @@ from torch import Tensor, nn
 
 from theorylens.core import Task, objective, rng_for
 from theorylens.landscape import Displaced
+from theorylens.numerics import Hessian, NoSecondDerivativeError, Objective, eigenvalues
 from theorylens.results import Estimate, Message, Statistical
 
 TARGET = 0.574  # acceptance at which Langevin steps with correction move fastest in many dimensions
 AGREE = 1.1  # ratio of total to within-chain spread (Gelman, Rubin) above which chains have not mixed
+REACHED = 0.1  # share of the spread that may be missing before the estimate is in doubt, unless chance explains more
+STEEPEST = 20  # eigenvectors of the Hessian along which steps have a length of their own
 LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCoefficient:
-    """The estimate, and how the sampling went: accepted share of steps, step size used, chains' spread ratio."""
+    """The estimate, and how the sampling went.
+
+    Attributes
+    ----------
+    estimate
+        With its interval over chains.
+    accepted
+        Share of the steps.
+    step
+        Size used, in units in which the steepest curvatures are 1.
+    mixing
+        Ratio of total to within-chain spread, the halves of every chain counting as chains; 1 when they agree.
+    reached
+        Mean of (w - w*) . grad U over the number of parameters: 1 under the target, below where chains are still on
+        their way out.
+    """
 
     estimate: Estimate
     accepted: float
     step: float
     mixing: float
+    reached: float
 
 
 def local_learning_coefficient(
@@ -80,48 +101,101 @@ def local_learning_coefficient(
     if n < 3:
         raise ValueError(f"the temperature 1/ln n needs at least 3 examples, got {n}")
     scale = goal.denominator / math.log(n)  # n b when the loss is a mean over n examples
-    around = Displaced(goal)
+    around, spread = Displaced(goal), _spread(goal, scale, localisation, seed)
     every = [
-        _Chain(around, scale, localisation, rng_for(seed, f"learning coefficient {c}")).run(burn_in, steps)
+        _Chain(around, spread, scale, localisation, rng_for(seed, f"learning coefficient {c}")).run(burn_in, steps)
         for c in range(chains)
     ]
     means = [math.fsum(c.rises) / len(c.rises) * scale for c in every]
-    within = math.fsum(_variance([r * scale for r in c.rises]) for c in every) / chains
-    between = _variance(means)
     value = math.fsum(means) / chains
-    half = float(stats.t.ppf((1 + LEVEL) / 2, chains - 1)) * math.sqrt(between / chains)
-    mixing = math.sqrt(1 + between / within) if within > 0 else math.inf
+    times = float(stats.t.ppf((1 + LEVEL) / 2, chains - 1))
+    half = times * math.sqrt(_variance(means) / chains)
+    mixing = _mixing([c.rises for c in every])
+    outs = [math.fsum(c.outs) / len(c.outs) / around.size for c in every]
+    reached = math.fsum(outs) / chains
+    chance = times * math.sqrt(_variance(outs) / chains)
     accepted = math.fsum(c.accepted for c in every) / (chains * steps)
     method = Message("generalization.chains", "Student's t over {chains} chains", chains=chains)
     interval = Statistical(lower=value - half, upper=value + half, level=LEVEL, method=method)
-    estimate = Estimate(value=value, uncertainty=interval, trouble=_trouble(mixing, accepted, value))
-    return LearningCoefficient(estimate=estimate, accepted=accepted, step=every[0].step, mixing=mixing)
+    trouble = _trouble(mixing, accepted, value, reached if abs(reached - 1) > max(REACHED, chance) else 1.0)
+    return LearningCoefficient(
+        estimate=Estimate(value=value, uncertainty=interval, trouble=trouble), accepted=accepted, step=every[0].step,
+        mixing=mixing, reached=reached,
+    )  # fmt: skip
 
 
-def _trouble(mixing: float, accepted: float, value: float) -> Message | None:
+def _mixing(every: list[list[float]]) -> float:
+    """Of the halves of the chains, so that a chain on its way somewhere shows against itself."""
+    middle = len(every[0]) // 2
+    halves = [part for c in every for part in (c[:middle], c[-middle:])] if middle > 1 else every
+    within = math.fsum(map(_variance, halves)) / len(halves)
+    between = _variance([math.fsum(h) / len(h) for h in halves])
+    return math.sqrt(1 + between / within) if within > 0 else math.inf
+
+
+def _trouble(mixing: float, accepted: float, value: float, reached: float) -> Message | None:
     if not mixing <= AGREE:
         text = "chains differ by more than they move (ratio {mixing:.3g}); raise steps and burn_in"
         return Message("generalization.chains.mixing", text, mixing=mixing)
     if accepted < 0.1:
         text = "only {accepted:.1%} of the steps were accepted; raise burn_in, in which the step size is fitted"
         return Message("generalization.chains.accepted", text, accepted=accepted)
+    if reached != 1:
+        text = (
+            "the chains reached about {reached:.0%} of the spread that the target has; raise steps and burn_in, or the "
+            "localisation"
+        )
+        return Message("generalization.chains.reached", text, reached=reached)
     if value < 0:
         text = "the loss falls around the parameters, so they are no minimum; train to convergence first"
         return Message("generalization.chains.negative", text)
     return None
 
 
-class _Chain:
-    """One chain of Langevin proposals with Metropolis correction, in units in which the target is exp(-energy)."""
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """A symmetric matrix S: places are S u, and in u the target is about as wide in every direction that is known."""
 
-    def __init__(self, around: Displaced, scale: float, pull: float, generator: torch.Generator) -> None:
-        self.around, self.scale, self.pull, self.generator = around, scale, pull, generator
+    vectors: Tensor  # (k, p), orthonormal
+    along: Tensor  # (k,): standard deviation of the target along each
+    rest: float
+
+    def __call__(self, u: Tensor) -> Tensor:
+        parts = self.vectors @ u
+        return self.rest * u + self.vectors.T @ ((self.along - self.rest) * parts)
+
+
+def _spread(goal: Objective, scale: float, pull: float, seed: int) -> _Spread:
+    """From the steepest curvatures at the solution. It decides how fast chains move, not where they go."""
+    k, plain = min(goal.size, STEEPEST), 1 / math.sqrt(pull)
+    nothing = _Spread(torch.zeros(0, goal.size, dtype=torch.float64), torch.zeros(0, dtype=torch.float64), plain)
+    try:
+        found = eigenvalues(
+            Hessian(goal), k, tolerance=0.1, vectors=True, generator=rng_for(seed, "learning coefficient curvature")
+        )  # fmt: skip
+    except NoSecondDerivativeError:
+        return nothing
+    levels = torch.as_tensor(found.values).double()
+    if found.vectors is None or not bool(torch.isfinite(levels).all()):
+        return nothing
+    vectors = torch.linalg.qr(torch.as_tensor(found.vectors).double().cpu().T).Q.T
+    along = (scale * levels.clamp(min=0) + pull).rsqrt()
+    return _Spread(vectors, along, float(along.max()))
+
+
+class _Chain:
+    """One chain of Langevin proposals with Metropolis correction; places in units of `_Spread`."""
+
+    def __init__(
+        self, around: Displaced, spread: _Spread, scale: float, pull: float, generator: torch.Generator
+    ) -> None:  # fmt: skip
+        self.around, self.spread, self.scale, self.pull, self.generator = around, spread, scale, pull, generator
         self.place = torch.zeros(around.size, dtype=torch.float64)
         self.rise, self.slope = 0.0, self._slope(self.place, around.gradient(self.place))
-        # At first a step along which the pull alone would matter little; burn-in fits it.
-        self.step = 0.1 / pull
+        self.step = min(1.0, around.size ** (-1 / 3))  # how it shrinks with dimension; burn-in fits it
         self.accepted = 0
         self.rises: list[float] = []
+        self.outs: list[float] = []
 
     def run(self, burn_in: int, steps: int) -> _Chain:
         for i in range(burn_in):
@@ -132,13 +206,14 @@ class _Chain:
             self._advance()
             self.accepted += self.place is not before
             self.rises.append(self.rise)
+            self.outs.append(float(self.place @ self.slope))
         return self
 
     def _advance(self) -> float:
         """Propose and perhaps move; the probability with which it moved."""
         noise = torch.randn(len(self.place), generator=self.generator, dtype=torch.float64)
         there = self.place - self.step / 2 * self.slope + math.sqrt(self.step) * noise
-        moved = self.around.objective(there)
+        moved = self.around.objective(self.spread(there))
         rise = moved.value - self.around.base
         if not math.isfinite(rise):
             return 0.0
@@ -155,10 +230,10 @@ class _Chain:
         return chance
 
     def _energy(self, place: Tensor, rise: float) -> float:
-        return self.scale * rise + self.pull / 2 * float(place @ place)
+        return self.scale * rise + self.pull / 2 * float(self.spread(place).square().sum())
 
     def _slope(self, place: Tensor, gradient: Tensor) -> Tensor:
-        return self.scale * gradient.double().cpu() + self.pull * place
+        return self.spread(self.scale * gradient.double().cpu() + self.pull * self.spread(place))
 
 
 def _variance(values: list[float]) -> float:
