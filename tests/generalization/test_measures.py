@@ -110,6 +110,14 @@ def test_rank_correlation_is_kendalls_and_its_interval_narrows():
     assert rank_correlation(a, a).lower == 1.0
     assert rank_correlation(np.exp(a), -b).value == pytest.approx(-found.value)  # ranks only
     assert rank_correlation([1.0, 1.0, 2.0, 2.0], [0.0, 1.0, 2.0, 3.0]).value == pytest.approx(4 / 6)
+    # The jackknife, by leaving each network out.
+    x, y = a[:12], b[:12]
+    left = np.array([rank_correlation(np.delete(x, i), np.delete(y, i)).value for i in range(12)])
+    half = stats.t.ppf(0.975, 11) * math.sqrt(11 / 12 * ((left - left.mean()) ** 2).sum())
+    twelve = rank_correlation(x, y)
+    assert (twelve.lower, twelve.upper) == pytest.approx(
+        (max(-1, twelve.value - half), min(1, twelve.value + half)), rel=1e-9
+    )
 
 
 @pytest.mark.slow

@@ -35,6 +35,13 @@ def test_swapping_the_networks_turns_the_difference_around():
     assert one.p == two.p
 
 
+def test_the_interval_takes_the_ends_of_both_counts_at_half_of_delta():
+    """Two-sided Clopper-Pearson intervals of both counts at delta / 2 each, subtracted: no wider than promised."""
+    found = paired_comparison([1] * 12 + [0] * 88, [0] * 12 + [1] * 5 + [0] * 83, delta=0.1).difference
+    one, two = (binomtest(k, 100).proportion_ci(0.95) for k in (12, 5))
+    assert (found.lower, found.upper) == pytest.approx((one.low - two.high, one.high - two.low), rel=1e-9)
+
+
 @pytest.mark.parametrize("chances", [(0.1, 0.05), (0.3, 0.3), (0.02, 0.0), (0.5, 0.4), (0.0, 0.0)])
 @pytest.mark.parametrize("n", [6, 14])
 def test_the_interval_misses_no_more_than_delta(chances, n):

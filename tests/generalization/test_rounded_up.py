@@ -35,6 +35,16 @@ def variance(v, kl, n, delta):
     return F(v) + (1 + c) * mp.sqrt(F(v) * nats / 2) + 2 * c * nats
 
 
+def squares(*each):
+    return sum(F(x) ** 2 for x in each)
+
+
+def robbins(m, delta):
+    a = 2 * mp.log(1 / F(delta))
+    r = 500 / (a + mp.log(a + 1) + 1)
+    return mp.sqrt((m + r) * mp.log((m + r) / (r * F(delta) ** 2))) / (2 * m)
+
+
 def margin(r, m, delta):
     return 2 / F(0.3) * F(r) + mp.sqrt(mp.log(1 / F(delta)) / (2 * m))
 
@@ -124,6 +134,20 @@ CASES = {
             (1 - mp.exp(-F(1.5) * F(r) - (F(k) + mp.log(1 / F(e))) / m)) / (1 - mp.exp(-F(1.5)))
         ),
     ),
+    "mcdiarmid": (
+        lambda r, k, m, d, e: g.mcdiarmid_deviation([r / 20, r / 30, 0.01], e, sides=1),
+        lambda r, k, m, d, e: mp.sqrt(squares(r / 20, r / 30, 0.01) * mp.log(1 / F(e)) / 2),
+    ),
+    "azuma": (
+        lambda r, k, m, d, e: g.azuma_deviation([r / 50, r / 60, 0.01], e),
+        lambda r, k, m, d, e: mp.sqrt(2 * squares(r / 50, r / 60, 0.01) * mp.log(2 / F(e))),
+    ),
+    "stitched": (
+        lambda r, k, m, d, e: float(g.stitched_radius(m, e)),
+        lambda r, k, m, d, e: F(0.85) * mp.sqrt((mp.log(mp.log(2 * F(m))) + F(0.72) * mp.log(10.4 / F(e))) / m),
+    ),
+    "mixture": (lambda r, k, m, d, e: float(g.mixture_radius(m, e)), lambda r, k, m, d, e: robbins(m, e)),
+    "dkw": (lambda r, k, m, d, e: g.dkw(m, e), lambda r, k, m, d, e: mp.sqrt(mp.log(2 / F(e)) / (2 * m))),
     "variance": (
         lambda r, k, m, d, e: g.variance_bound(r / 10, k, m, e), lambda r, k, m, d, e: variance(r / 10, k, m, e)
     ),
