@@ -287,3 +287,11 @@ def refused(loss=None, net=None, data=None, precision=None):
 def test_refusals(call, error, said):
     with pytest.raises(error, match=said):
         call()
+
+
+def test_degrees_of_freedom_refuse_what_rounding_swallows():
+    rng = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match="no targets were given"):
+        degrees_of_freedom(lambda y: y, torch.zeros(0), scale=0.1, draws=2, generator=rng)
+    with pytest.raises(ValueError, match=r"a scale of 1e-09 is lost in the rounding of the fitted values"):
+        degrees_of_freedom(lambda y: y.float(), torch.ones(3), scale=1e-9, draws=2, generator=rng)

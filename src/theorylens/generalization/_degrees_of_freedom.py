@@ -46,7 +46,8 @@ def degrees_of_freedom(
     Raises
     ------
     ValueError
-        A scale that is not positive, fewer than 2 draws, fitted values of another shape or not finite.
+        A scale that is not positive or below the rounding of the fitted values, fewer than 2 draws, no targets, fitted
+        values of another shape or not finite.
 
     >>> x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> refit = lambda y: x @ torch.linalg.lstsq(x, y[:, None]).solution[:, 0]
@@ -59,6 +60,8 @@ def degrees_of_freedom(
     if draws < 2:
         raise ValueError(f"draws must be at least 2 to give an interval, got {draws}")
     y = targets.double()
+    if not y.numel():
+        raise ValueError("no targets were given; every target is one chance to follow it")
     found = [_draw(refit, y, scale, generator) for _ in range(draws)]
     mean = math.fsum(found) / draws
     spread = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (draws - 1))
@@ -77,4 +80,10 @@ def _draw(refit: Refit, y: Tensor, scale: float, generator: torch.Generator) -> 
             raise ValueError(f"refit returned shape {tuple(fitted.shape)} for targets of shape {tuple(y.shape)}")
         if not bool(torch.isfinite(fitted).all()):
             raise ValueError("refit returned values that are not finite; lower the learning rate or the scale")
+        rounding = torch.finfo(fitted.dtype).eps * float(fitted.abs().max()) if fitted.is_floating_point() else 0.0
+        if scale < 100 * rounding:
+            raise ValueError(
+                f"a scale of {scale:g} is lost in the rounding of the fitted values ({rounding:.1g}, {fitted.dtype}); "
+                "raise it, or fit in float64"
+            )
     return float((signs * (up.double() - down.double())).sum()) / (2 * scale)

@@ -4,7 +4,7 @@ Method   the standard deviation at which the mean error over normal draws has ri
          logarithm with the same draws throughout; the worst case with signed-gradient ascent in place of draws
 Source   Jiang, Neyshabur, Mobahi, Krishnan, Bengio (2020), ICLR, appendix; Neyshabur et al. (2017), NeurIPS
 Assumes  a task with an error per example; noise of standard deviation s, not s squared, on every weight
-Breaks   an error that does not rise by ``rise`` within the range tried (a factor 2^±20 around 0.1)
+Breaks   an error that does not rise by ``rise`` within the range tried (a factor 2^±31 around 0.1)
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from scipy import optimize, stats
+from scipy import stats
 from torch import Tensor, nn
 
 from theorylens.core import RefusedError, Split, Task, modules_in_training, rng_for
 from theorylens.landscape import Displaced
 from theorylens.numerics import Batch, Objective, to_device
+from theorylens.numerics.root_search import level_crossing
 from theorylens.results import Enclosure, Estimate, Message, Statistical
 
 Scale = Literal["absolute", "weight"]
-FIRST, DOUBLINGS = 0.1, 20
-NEAR, HALVINGS = 1e-3, 60  # relative precision of the answer; the error moves in steps of one example
+FIRST, SPAN = 0.1, 2.0**31  # where the search begins, and how far from there it looks
 LEVEL = 0.95
 RISE = 0.1  # of the error, as in Jiang et al.
 
@@ -60,9 +60,9 @@ def tolerated_noise(
     """
     if not 0 < rise < 1 or draws < 2:
         raise ValueError(f"needed are a rise between 0 and 1 and at least 2 draws, got {rise} and {draws}")
-    excess = _Excess(model, data, loss, rise, scale, draws, seed, batch_size)
+    rises = _Rises(model, data, loss, rise, scale, draws, seed, batch_size)
     t = float(stats.t.ppf((1 + LEVEL) / 2, draws - 1))
-    value, lower, upper = (excess.crossing(k) for k in (0.0, t, -t))
+    value, lower, upper = (rises.crossing(k) for k in (0.0, t, -t))
     method = Message("tolerated_noise.method", "Student's t over {draws} draws of the noise, inverted", draws=draws)
     interval = Statistical(lower=min(lower, value), upper=max(upper, value), level=LEVEL, method=method)
     return Estimate(value=value, uncertainty=interval)
@@ -72,11 +72,11 @@ def tolerated_noise_value(
     model: nn.Module, data: Any, loss: Any, *, scale: Scale, draws: int, seed: int = 0
 ) -> float:  # fmt: skip
     """`tolerated_noise` without its interval, at a third of the cost."""
-    return _Excess(model, data, loss, RISE, scale, draws, seed, 1024).crossing(0.0)
+    return _Rises(model, data, loss, RISE, scale, draws, seed, 1024).crossing(0.0)
 
 
-class _Excess:
-    """By how much the mean error over draws of noise of a size exceeds what is allowed, and its standard error."""
+class _Rises:
+    """By how much noise of a size raises the error, mean over draws and its standard error."""
 
     def __init__(
         self, model: nn.Module, data: Any, loss: Any, rise: float, scale: Scale, draws: int, seed: int, batch_size: int
@@ -89,14 +89,14 @@ class _Excess:
 
     def at(self, deviation: float) -> tuple[float, float]:
         if deviation not in self.known:
-            rises = [self.around.loss(deviation * z) - self.around.base - self.rise for z in self.noise]
+            rises = [self.around.loss(deviation * z) - self.around.base for z in self.noise]
             n, mean = len(rises), math.fsum(rises) / len(rises)
             spread = math.fsum((r - mean) ** 2 for r in rises) / (n - 1) / n if n > 1 else math.nan
             self.known[deviation] = mean, math.sqrt(spread)
         return self.known[deviation]
 
     def crossing(self, errors: float) -> float:
-        """Where the excess plus ``errors`` standard errors passes 0."""
+        """Where the rise plus ``errors`` standard errors passes what is allowed."""
         return _crossing(lambda d: self.at(d)[0] + (errors * self.at(d)[1] if errors else 0.0), self.rise)
 
 
@@ -115,7 +115,7 @@ def tolerated_perturbation(
     size = _sizes(around, scale)
     ascent = Displaced(_objective(model, data, loss, batch_size, error=False))
 
-    def excess(at: float) -> float:
+    def rises(at: float) -> float:
         place, worst = torch.zeros_like(size), -math.inf
         for k in range(steps):
             slope = ascent.gradient(place) * size
@@ -123,31 +123,21 @@ def tolerated_perturbation(
             ends = torch.where(size > 0, place / size.clamp(min=1e-30), 0.0) + stride * slope.sign()
             place = ends.clamp(-at, at) * size
             worst = max(worst, around.loss(place))
-        return worst - around.base - rise
+        return worst - around.base
 
-    value = _crossing(excess, rise)
+    value = _crossing(rises, rise)
     why = Message("tolerated_noise.ascent", "found by {steps} steps of ascent; a worse one may be smaller", steps=steps)
     return Estimate(value=value, uncertainty=Enclosure(lower=0.0, upper=value, why=why))
 
 
-def _crossing(excess: Callable[[float], float], rise: float) -> float:
-    """Where an excess that grows with its argument passes 0, to 0.1 %; Brent's method in the logarithm."""
-    low = high = FIRST
-    for _ in range(DOUBLINGS):
-        if excess(low) < 0:
-            break
-        low, high = low / 2, low
-    for _ in range(DOUBLINGS):
-        if not excess(high) < 0:
-            break
-        low, high = high, high * 2
-    if excess(low) >= 0 or excess(high) < 0:
+def _crossing(rises: Callable[[float], float], rise: float) -> float:
+    found = level_crossing(rises, rise, FIRST)
+    if not found:  # none, or wherever one looks
         raise RefusedError(
-            f"no noise between {FIRST / 2**DOUBLINGS:.1g} and {FIRST * 2**DOUBLINGS:.1g} raises the error by exactly "
-            f"{rise:g}: a network that answers at random has none to lose; give a smaller rise"
+            f"no noise between {FIRST / SPAN:.1g} and {FIRST * SPAN:.1g} raises the error by exactly {rise:g}: a "
+            "network that answers at random has none to lose; give a smaller rise"
         )
-    ends = math.log(low), math.log(high)
-    return math.exp(float(optimize.brentq(lambda x: excess(math.exp(x)), *ends, xtol=NEAR, maxiter=HALVINGS)))
+    return found
 
 
 def error_around(model: nn.Module, data: Any, loss: Any, batch_size: int) -> Displaced:

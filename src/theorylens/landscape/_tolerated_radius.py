@@ -10,16 +10,15 @@ Assumes  a mean rise that grows with the noise; a first crossing near the usual 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
-from scipy.optimize import brentq
 from torch import nn
 
 from theorylens.core import RefusedError, Task, objective, rng_for
+from theorylens.numerics.root_search import level_crossing
 from theorylens.results import Estimate, Message, Statistical
 
 from ._displaced import Displaced
@@ -27,9 +26,6 @@ from ._expected_sharpness import Scale, scales
 
 LEVEL = 0.95
 START = 0.1  # of the typical weight: where trained networks begin to mind noise
-LEAPS = 5  # by 2, 4, 16, 256, 65536 in either direction: from 1e-11 to 1e8 of the typical weight
-CLOSE = 1e-3  # relative error of a crossing, far below the spread over draws
-TINY = 1e-12  # share of the target that stands for a rise that is negative; its inverse for an infinite one
 
 
 def tolerated_radius(
@@ -78,15 +74,15 @@ def tolerated_radius(
     goal = objective(model, data, loss if isinstance(loss, Task) else Task(loss=loss), batch_size=batch_size)
     rises = _Rises(Displaced(goal), scale, draws // 2, rng_for(seed, "landscape.tolerated_radius"))
     start = START * (rises.typical if scale == "absolute" else 1.0)
-    middle = _crossing(lambda s: rises.mean(s)[0], rise, start)
+    middle = level_crossing(lambda s: rises.mean(s)[0], rise, start)
     if middle is None or middle == 0:
         what = "by noise of any size that was tried" if middle is None else "by noise too small to measure"
         raise RefusedError(
             f"the loss {'does not rise' if middle is None else 'rises'} by {rise} {what}; choose a rise that fits the "
             f"loss of {rises.base:.3g}"
         )
-    low = _crossing(lambda s: sum(rises.mean(s)), rise, middle)
-    high = _crossing(lambda s: rises.mean(s)[0] - rises.mean(s)[1], rise, middle)
+    low = level_crossing(lambda s: sum(rises.mean(s)), rise, middle)
+    high = level_crossing(lambda s: rises.mean(s)[0] - rises.mean(s)[1], rise, middle)
     text = "Student's t over {pairs} pairs of normal draws, solved for the radius"
     limits = Statistical(
         lower=min(low or 0.0, middle), upper=math.inf if high is None else max(high, middle), level=LEVEL,
@@ -143,22 +139,3 @@ class _Rises:
         size = self._around.size
         noise = radius * self._unit * torch.randn(size, generator=self._generator).to(self._unit)
         return (self._around.loss(noise) + self._around.loss(-noise)) / 2 - self._around.base
-
-
-def _crossing(rise: Callable[[float], float], target: float, start: float) -> float | None:
-    """Where ``rise`` passes ``target`` from below: 0.0 when it is above wherever one looks, None when it is below."""
-
-    def excess(x: float) -> float:
-        """Logarithms on both axes: for small noise a straight line, on which the search lands at once."""
-        return math.log(min(max(rise(math.exp(x)), TINY * target), target / TINY) / target)
-
-    here, step = math.log(start), math.log(2)
-    up = excess(here) < 0
-    for _ in range(LEAPS):
-        there = here + step if up else here - step
-        if (excess(there) < 0) is not up:
-            break
-        here, step = there, 2 * step
-    else:
-        return None if up else 0.0
-    return math.exp(brentq(excess, min(here, there), max(here, there), xtol=CLOSE, rtol=1e-12))
