@@ -86,6 +86,18 @@ def test_noise_comes_only_where_the_gradient_is_small_and_ends():
     assert torch.equal(w.detach(), settled)  # it has come to an end
 
 
+def test_the_gradient_is_held_against_the_threshold_by_its_length_over_all_tensors():
+    """Two tensors with slopes 0.03 and 0.04: |g| = 0.05, while its square and each slope lie below 0.045."""
+    for threshold, noticed in ((0.045, False), (0.055, True)):
+        a, b = at(0.03, 0.0), at(0.04, 0.0)
+        how = Thresholds(lr=1e-3, radius=1e-3, gradient=threshold, decrease=1e-9, wait=50)
+        rule = PerturbedGD([a, b], how)
+        rule.step(with_backward(rule, lambda w: (w[0].square().sum() + w[1].square().sum()) / 2, [a, b]))
+        assert bool(rule.events) is noticed
+        if noticed:
+            assert rule.events[0].gradient_norm == pytest.approx(0.05)
+
+
 def test_perturbations_are_uniform_in_the_ball_and_seeded():
     lengths = []
     for seed in range(300):
