@@ -8,6 +8,7 @@ from torch import nn
 
 from theorylens import core
 from theorylens.landscape import SharpnessTracker, adam_stability_limit, eigenvalues, stability_limit
+from theorylens.landscape._preconditioning import decay_in_gradient, limit_of, preconditioner
 
 
 def loss_of(outputs, targets):
@@ -144,6 +145,48 @@ def test_decay_takes_its_part_of_the_limit():
         assert (w.abs().item() > 1) is grows
 
 
+SETTINGS = [
+    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.8, "dampening": 0.5}),
+    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.8, "dampening": 0.5, "weight_decay": 3.0}),
+    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 3.0}),
+    (torch.optim.Adam, {"lr": 0.1, "betas": (0.9, 1 - 1e-12)}),
+    (torch.optim.Adam, {"lr": 0.1, "betas": (0.9, 1 - 1e-12), "eps": 0.5}),
+    (torch.optim.Adam, {"lr": 0.1, "betas": (0.5, 1 - 1e-12), "weight_decay": 3.0}),
+    (torch.optim.AdamW, {"lr": 0.1, "betas": (0.9, 1 - 1e-12), "weight_decay": 3.0}),
+    (torch.optim.AdamW, {"lr": 0.1, "betas": (0.0, 1 - 1e-12), "weight_decay": 5.0, "eps": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), SETTINGS)
+def test_torchs_own_steps_grow_on_a_quadratic_exactly_where_the_value_passes_the_limit(kind, settings):
+    """Adam's second moment is held by beta2 next to 1 and a late step, which is what the limit assumes."""
+    for share, grows in ((0.99, False), (1.01, True)):
+        w = nn.Parameter(torch.tensor([[1.0]], dtype=torch.float64))
+        net = nn.Linear(1, 1, bias=False).double()
+        net.weight = w
+        rule = kind([w], **settings)
+        if kind is not torch.optim.SGD:
+            (0 * w.sum()).backward()
+            rule.step()
+            rule.state[w].update(step=torch.tensor(1e15), exp_avg_sq=torch.full_like(w, 4.0))
+        # Loss c w² with c such that the tracker's value, (2 c + decay of Adam) / preconditioner, is at the limit.
+        _, limit = limit_of(rule)
+        scale = float(preconditioner(rule, [w]))
+        curvature = share * limit * scale - decay_in_gradient(rule)
+        rows = torch.full((1, 1), (curvature / 2) ** 0.5, dtype=torch.float64), torch.zeros(1, 1).double()
+        tracker = SharpnessTracker(rows, "mse", optimizer=rule)
+        tracker(0, net, {})
+        assert tracker.values[-1] / tracker.limits[-1] == pytest.approx(share, rel=1e-9)
+        with torch.no_grad():
+            w.fill_(1e-3)
+        sizes = []  # the largest counts: once weights are large Adam's second moment follows and tames them
+        for _ in range(800):
+            w.grad = curvature * w.detach()
+            rule.step()
+            sizes.append(w.abs().item())
+        assert (max(sizes[-300:]) > 1e-3 or max(sizes) > 1) is grows
+
+
 def test_refusals():
     net, rows = nn.Linear(2, 1), (torch.zeros(5, 2), torch.zeros(5, 1))
     with pytest.raises(ValueError, match="no stability limit is known for RMSprop; give SGD, Adam or AdamW"):
@@ -151,8 +194,8 @@ def test_refusals():
     two = torch.optim.SGD([{"params": [net.weight], "lr": 0.1}, {"params": [net.bias], "lr": 0.2}])
     with pytest.raises(ValueError, match="the optimiser has 2 kinds of groups"):
         SharpnessTracker(rows, "mse", optimizer=two)
-    with pytest.raises(ValueError, match=r"SGD without dampening, got dampening=0.5"):
-        SharpnessTracker(rows, "mse", optimizer=torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.5, dampening=0.5))
+    with pytest.raises(ValueError, match="the optimiser maximises"):
+        SharpnessTracker(rows, "mse", optimizer=torch.optim.SGD(net.parameters(), lr=0.1, maximize=True))
     part = torch.optim.Adam([net.weight], lr=0.1)
     tracker = SharpnessTracker(rows, "mse", optimizer=part)
     net(rows[0]).sum().backward()

@@ -54,6 +54,9 @@ def test_the_step_rule_is_read_from_history_first_and_then_from_settings():
     assert step_rule(made(lr=0.1, batch_size=3)).full_batch is False
     assert step_rule(made(lr=0.1, momentum=0.9, optimizer="sgd")).limit == pytest.approx(38)
     assert step_rule(made(lr=0.1, optimizer="adam")).limit is None
+    assert step_rule(made(lr=0.1, weight_decay=0.5)).limit == pytest.approx(19.5)
+    nesterov = step_rule(made(lr=0.1, momentum=0.9, nesterov=True, optimizer="sgd"))
+    assert nesterov.limit == pytest.approx(stability_limit(0.1, 0.9, nesterov=True))
     assert step_rule(made(lr=0.1, schedule="cosine")).lr is None  # the rate at the end is not known from that
     assert step_rule(made(lr=True)).lr is None
     history = {"step": [0, 10, 20], "lr": [0.4, 0.2, 0.1]}

@@ -55,29 +55,37 @@ class StepRule:
         Steps along the gradient itself (True), along a rescaled one as of Adam (False).
     full_batch
         Whether every step saw all training rows.
+    nesterov, weight_decay
+        Nesterov's form of momentum; decay, 0 when nothing was said.
     """
 
     lr: float | None = None
     momentum: float = 0.0
     plain: bool = True
     full_batch: bool | None = None
+    nesterov: bool = False
+    weight_decay: float = 0.0
 
     @property
     def limit(self) -> float | None:
-        """`stability_limit`, where it applies."""
-        return stability_limit(self.lr, self.momentum) if self.lr and self.plain else None
+        """`stability_limit` less what weight decay takes of it, where it applies."""
+        if not (self.lr and self.plain):
+            return None
+        return stability_limit(self.lr, self.momentum, nesterov=self.nesterov) - self.weight_decay
 
 
 def step_rule(subject: Subject, step: int | None = None) -> StepRule:
     """The step rule at ``step`` (the last when None), from the history and the recipe's settings."""
     settings = (subject.recipe.settings if subject.recipe is not None else None) or {}
     name = str(settings.get("optimizer") or "sgd").lower()
-    batch, momentum = settings.get("batch_size"), settings.get("momentum")
+    batch, momentum, decay = (settings.get(key) for key in ("batch_size", "momentum", "weight_decay"))
     return StepRule(
         lr=_lr(subject, settings, step),
         momentum=float(momentum) if isinstance(momentum, int | float) and 0 <= momentum < 1 else 0.0,
         plain=name in ("sgd", "gd", "gradient descent", "momentum"),
         full_batch=batch >= len(subject.split("train")) if isinstance(batch, int) and subject.has("train") else None,
+        nesterov=settings.get("nesterov") is True,
+        weight_decay=_positive(decay) or 0.0,
     )
 
 

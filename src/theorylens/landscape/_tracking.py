@@ -22,7 +22,7 @@ from theorylens.numerics.operator import Operator
 from theorylens.results import Curve, Line, Message
 
 from ._cubic_step import krylov
-from ._preconditioning import limit_of, preconditioned, preconditioner
+from ._preconditioning import Decayed, decay_in_gradient, limit_of, preconditioned, preconditioner
 from ._stability import stability_limit
 
 FIRST = 20  # products of the first look: from a random start to a per cent
@@ -45,8 +45,9 @@ class SharpnessTracker:
         Bounds memory.
     optimizer
         The one that trains: torch's SGD, Adam or AdamW. Then rates and limits are read off it, and for Adam the
-        sharpness is that of the preconditioned Hessian, which is what its limit is about; looks before its first step
-        are passed over. None: the Hessian itself, and the rate that the loop says.
+        sharpness is that of the preconditioned Hessian, which is what its limit is about (with the weight decay that
+        Adam, unlike AdamW, counts as part of the loss); looks before its first step are passed over. None: the Hessian
+        itself, and the rate that the loop says.
 
     Attributes
     ----------
@@ -103,6 +104,8 @@ class SharpnessTracker:
             scale = preconditioner(self._optimizer, goal.parameters.values())
             if scale is None:
                 return
+            if decay := decay_in_gradient(self._optimizer):
+                hessian = Decayed(hessian, decay)
             hessian = preconditioned(hessian, scale)
         value, residual = self._look(hessian)
         self.steps.append(step)
