@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from torch import nn
 from theorylens.auditing import Options, TestSetLedger, audit
 from theorylens.core import NoFingerprintError, RefusedError, Task, UnsuitableError
 from theorylens.numerics import NoSecondDerivativeError
-from theorylens.results import Crashed, Done, Message, Skipped, record_view
+from theorylens.report import Report, html
+from theorylens.report._answer import answer
+from theorylens.results import Conclusion, Crashed, Done, Message, PValue, Skipped, Verdict, record_view
 
 from .conftest import X, Y, fact, fake, tiny
 
@@ -34,6 +37,32 @@ def without_times(record):
         if "cost" in result:
             result["cost"]["seconds"] = None
     return json.dumps(view, sort_keys=True)
+
+
+def test_a_headline_that_was_skipped_is_still_the_headline_and_says_why(subject):
+    def refuse(s):
+        raise UnsuitableError(Message("fake.no", "the task states no error to bound"))
+
+    record = run(subject, [fake("TL101", refuse), fake("TL501")], require=("certificate <= 0.1",))
+    assert record.headline == "TL101"
+    assert record.requirements[0].why.render() == "TL101 was skipped: the task states no error to bound"
+    assert answer(record, str).how_well == "Nothing can be certified: the task states no error to bound"
+
+
+def test_p_values_of_a_run_are_adjusted_and_taken_back_where_they_do_not_stand(subject):
+    def tests(p):
+        value = PValue(statement=Message("fake.same", "nothing differs"), p=p, decides=True)
+        lost = Conclusion(verdict=Verdict.DESCRIPTIVE, reason=Message("fake.none", "no difference ({p})", p=value.said))
+        said = Message("fake.differs", "it differs ({p})", p=value.said)
+        return lambda s: replace(fact(0.5), verdict=Verdict.FAILS, reason=said, p_values=(value,), otherwise=lost)
+
+    record = run(subject, [fake("TL501", tests(0.03)), fake("TL502", tests(0.2))])
+    assert [r.p_values[0].adjusted for r in map(record.result, ("TL501", "TL502"))] == [0.06, 0.2]
+    assert record.result("TL501").verdict is Verdict.DESCRIPTIVE
+    frame = Report(record).to_frame()
+    assert frame.loc["TL501", ["p", "p_adjusted"]].tolist() == [0.03, 0.06]
+    assert "本次运行的 p 值：一个检验族" in html(record, "zh")
+    assert "本次运行的全部检验中" in html(record, "zh")
 
 
 def test_every_outcome_is_kept(subject):

@@ -90,7 +90,7 @@ def test_each_word_of_the_noise_judge():
     unsure = Message("test", "not told from zero")
     verdict, reason, reading = judge_noise(known(np.inf, 50.0, np.inf, unsure), known(3.0, 2.0, 4.0), 10)
     assert verdict is Verdict.INCONCLUSIVE
-    assert "above 50" in str(reason)
+    assert "above 50" in str(reason).replace("\N{NO-BREAK SPACE}", " ")
     assert str(reading).startswith("Undecided")
     assert "Before training it was 3." in str(reading)
     verdict, reason, reading = judge_noise(known(40.0, 30.0, 60.0), None, None)
@@ -201,7 +201,7 @@ def test_each_word_of_the_suspects_judge():
     assert verdict is Verdict.DESCRIPTIVE
     assert str(reading).startswith("None of 100 labels looks wrong. Of 10 labels flipped on purpose, 9 were found")
     verdict, reason, reading = judge_suspects(Search(rows=100, suspected=4, kept_by_network=0, planted=10, found=9))
-    assert "4 of 100 labels look wrong" in str(reason)
+    assert "4 of 100 labels look wrong" in str(reason).replace("\N{NO-BREAK SPACE}", " ")
     assert "another class on all of them" in str(reading)
     reading = judge_suspects(Search(rows=100, suspected=4, kept_by_network=3, planted=10, found=9))[2]
     assert "the given label on 3 of them" in str(reading)
@@ -237,7 +237,10 @@ def test_each_word_of_the_answers_judge():
     loud = FeatureShift(statistics=np.array([0.1, 0.6]), p=np.array([0.5, 0.001]), adjusted=np.array([0.5, 0.002]))
     verdict, reason, reading = judge_answers(loud, 30, 40)
     assert verdict is Verdict.FAILS
-    assert "most clearly for class 1 (p = 0.002 among the tests of this probe, 0.001 alone)" in str(reason)
+    assert (
+        "most clearly for class 1 (p = 0.002 among the tests of this probe, 0.001 alone)"
+        in str(reason).replace("\N{NO-BREAK SPACE}", " ")
+    )
     assert "class 1, by 0.60 of all rows" in str(reading)
 
 

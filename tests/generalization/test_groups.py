@@ -162,7 +162,7 @@ def test_the_worst_class_is_named_and_bounded():
     assert result.estimate.value == pytest.approx(0.4)
     assert result.certificate.bound == clopper_pearson(40, 100, 0.05)
     assert result.certificate.trivial == pytest.approx(2 / 3)
-    assert result.reading.render().startswith("1: 40.00\N{NO-BREAK SPACE}% of 100 units are wrong there")
+    assert result.reading.render().startswith("class 1: 40.00\N{NO-BREAK SPACE}% of 100 units are wrong there")
     assert result.payload[0].names == ("1", "2", "0")
     assert result.examples == tuple(range(100, 140))
 

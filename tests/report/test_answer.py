@@ -39,11 +39,21 @@ def test_what_differs_from_every_control_comes_before_what_is_inconclusive(made)
     assert findings(made.make_record(outcomes=(touching, iterated, bare)), str) == ()
 
 
+def test_of_a_chapter_the_indicator_furthest_from_its_controls_speaks_and_shows_them(made):
+    def one(code, own, init):
+        control = Control(role="init", name=made.say("random initialisation"), estimate=made.exact(init))
+        return made.found(code, "landscape.x", "?", made.exact(own), Verdict.DESCRIPTIVE, code, controls=(control,))
+
+    both = made.make_record(outcomes=(one("TL302", 1.7, 1.9), one("TL304", 43.0, 1747.0)))
+    (said,) = findings(both, str)
+    assert (said.code, said.numbers) == ("TL304", f"this network 43{S}· random initialisation 1,747")
+
+
 def test_descriptions_and_vacuous_results_never_explain(made):
     only = tuple(o for o in made.outcomes() if o.about.code in {"TL111", "TL520", "TL601", "TL310"})
     told = answer(made.make_record(outcomes=only, headline=None), str)
     assert told.why == ()
-    assert told.why_none == "None of the 1 indicators measured here decides anything; they describe."
+    assert told.why_none == "The one indicator measured here decides nothing; it describes."
 
 
 def test_a_headline_that_holds_is_quoted(record):

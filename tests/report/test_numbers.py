@@ -107,6 +107,24 @@ def test_a_printed_interval_holds_the_interval(value, below, above):
     assert high - low <= max(1.5 * (below + above), below + above + fifth_digit) + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("value", "lower", "upper", "text", "beside"),
+    [
+        (0.0, 0.0, math.inf, "≥~0", ""),  # the value is the only end: said once
+        (1.0, 1.0, math.inf, "≥~1", ""),
+        (0.0, -math.inf, 0.018, "0.000", "(≤~0.018)"),  # never "0.000 ≤ 0.018"
+        (math.inf, 234.11, math.inf, "∞", "(≥~234)"),
+        (math.inf, 0.0, math.inf, "∞", "(≥~0)"),
+        (0.5, 0.4, 0.6, "0.5", "[0.4, 0.6]"),
+    ],
+)
+def test_an_end_alone_stands_in_brackets_or_for_the_value(value, lower, upper, text, beside):
+    ends = Statistical(lower=lower, upper=upper, level=0.95, method=Message("t.m", "m"))
+    trouble = None if math.isfinite(value) else Message("t.t", "t")
+    own = numbers.shown(Estimate(value=value, uncertainty=ends, trouble=trouble))
+    assert (own.value, own.beside) == (text.replace("~", S), beside.replace("~", S))
+
+
 def test_an_end_that_is_zero_but_for_rounding_is_zero():
     assert numbers.shown(between(0.001, -2e-19, 1.001)).interval == "[0.0, 1.1]"
     assert numbers.shown(between(0.3, 0.3 - 0.1 - 0.2, 0.5)).interval == "[0.00, 0.50]"

@@ -88,6 +88,10 @@ def test_a_run_of_null_subjects_errs_at_most_one_time_in_twenty(false):
     assert wrong / runs > 0.02  # and it is not so cautious that it could find nothing
 
 
+def said(message):
+    return message.render().replace("\N{NO-BREAK SPACE}", " ")
+
+
 def of_value(p, *, own=None, decides=True, name="same"):
     return PValue(statement=Message("t.same", "both are {name}", name=name), p=p, among_own=own, decides=decides)
 
@@ -116,14 +120,25 @@ def test_a_verdict_that_only_chance_among_many_tests_explains_is_taken_back():
     first, gone, second = one_family([weak, skipped, outcome("TL513", of_value(0.4), verdict=Verdict.DESCRIPTIVE)])
     assert gone is skipped
     assert first.result.verdict is Verdict.DESCRIPTIVE
-    assert first.result.reason.render() == "no difference found (p = 0.06 among all tests of this run, 0.03 alone)"
+    assert (
+        said(first.result.reason)
+        == "no difference found (p = 0.06 among all tests of this run, 0.03 alone)"
+    )
     assert first.result.assumptions[0].status is Status.UNCHECKED
-    assert first.result.assumptions[0].evidence.render() == "p = 0.06 among all tests of this run, 0.03 alone"
+    assert (
+        said(first.result.assumptions[0].evidence)
+        == "p = 0.06 among all tests of this run, 0.03 alone"
+    )
     assert (first.result.p_values[0].adjusted, second.result.p_values[0].adjusted) == (0.06, 0.4)
     first, second = one_family([weak, strong])
     assert [o.result.verdict for o in (first, second)] == [Verdict.FAILS, Verdict.FAILS]
-    assert second.result.reading.render() == "No (p = 0.002 among all tests of this run, 0.001 alone)."
-    assert first.result.reason.render() == "it differs (p = 0.03)"  # the last to be rejected pays for itself alone
+    assert (
+        said(second.result.reading)
+        == "No (p = 0.002 among all tests of this run, 0.001 alone)."
+    )
+    assert (
+        said(first.result.reason) == "it differs (p = 0.03)"
+    )  # the last to be rejected pays for itself alone
     assert first.result.otherwise is None
 
 

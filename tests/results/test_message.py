@@ -9,6 +9,9 @@ def test_values_fill_the_template_and_percentages_keep_their_sign_beside_them():
 
 
 def test_powers_of_ten_are_written_out():
+    assert Message("x", "{a:.3g}, {b:.3g}, {c:.3g}", a=-1747.2, b=123456.0, c=9996.0).render() == (
+        "\N{MINUS SIGN}1,750, 123,000, 10,000"
+    )
     assert Message("x", "{a:.1e}, {b:.3g}", a=-2.6e-6, b=1.5e12).render() == "\N{MINUS SIGN}2.6×10⁻⁶, 1.5×10¹²"
 
 

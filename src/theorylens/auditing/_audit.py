@@ -14,7 +14,7 @@ import torch
 from theorylens.advice import recommend
 from theorylens.core import NoFingerprintError, Probe, Subject, digest, judged_on_test
 from theorylens.report import Report
-from theorylens.results import Done, Message, Record, Requirement, RunFacts, Setting, exit_code, one_family
+from theorylens.results import Message, Record, Requirement, RunFacts, Setting, exit_code, one_family
 
 from ._attempt import Run, attempt
 from ._facts import fingerprint, source_hash, subject_facts, versions
@@ -88,7 +88,7 @@ def audit(
         outcomes = one_family(attempt(p, run, options.fresh) for p in probes)
 
     facts = subject_facts(subject, notes, identity or "")
-    headline = next((o.about.code for o in outcomes if o.about.code == HEADLINE_CODE and isinstance(o, Done)), None)
+    headline = next((o.about.code for o in outcomes if o.about.code == HEADLINE_CODE), None)  # chosen, measured or not
     checked = tuple(r.check(outcomes, headline) for r in requirements)
     rungs = dict(plan.rungs)
     settings: dict[str, Setting] = {**given, "joint": options.joint, "shuffled_control": shuffled, "budget": seconds}

@@ -178,7 +178,7 @@ def _reading(found: Evidence, bound: float, bits: int, budget: float) -> Message
         )
         return Message("TL103.reading.none", text, n=values["n"])
     text = (
-        "Nothing here, which is no fault of the network: {n} examples could pay for a description of at most "
+        "Nothing here, which is no fault of the network: {n:,} examples could pay for a description of at most "
         "{budget:,.0f} bits, and the weights have {bits:,}."
     )
     return Message("TL103.reading", text, budget=budget, **values)

@@ -41,7 +41,7 @@ REFERENCES = (
 )
 
 
-def judge(found: GroupBounds, name: str, trivial: float, shared: int) -> tuple[Verdict, Message, Message]:
+def judge(found: GroupBounds, name: str | Message, trivial: float, shared: int) -> tuple[Verdict, Message, Message]:
     """Verdict, reason and reading; ``name`` of the group with the largest measured error."""
     w = found.worst
     values: dict[str, Any] = {
@@ -101,8 +101,9 @@ def probe_worst_group(subject: Subject, *, rng: torch.Generator, delta: float = 
     labels, environments = _groups(subject, base)
     found, shared = _bounds(base, labels, delta), len(base.shared_rows)
     names = [str(label) for label in found.names]
+    worst = names[found.worst] if environments else Message("TL124.class", "class {name}", name=names[found.worst])
     trivial = trivial_worst(base, labels, plain=subject.judged.error is zero_one)
-    verdict, reason, reading = judge(found, names[found.worst], trivial, shared)
+    verdict, reason, reading = judge(found, worst, trivial, shared)
     return Result(
         estimate=_estimate(found, delta, subject.judged.error_name),
         kind=Kind.CERTIFICATE,

@@ -67,8 +67,8 @@ def read(reason: Message, value: float, init: float | None, layers: tuple[int, i
     """``layers``: fitted, of these ruled out as power laws, and better described by one than by an exponential."""
     fitted, rejected, heavy = layers
     text = (
-        "{lead}: {reason}. In {rejected} of {fitted} layers a power law is ruled out, each by itself, in {heavy} it describes the "
-        "tail better than an exponential; an exponent by itself predicts no error."
+        "{lead}: {reason}. In {rejected} of {fitted} layers, each taken by itself, a power law is ruled out; in "
+        "{heavy} it describes the tail better than an exponential; an exponent by itself predicts no error."
     )
     return Message(
         "TL125.reading", text, lead=_lead(reason, value, init), reason=reason, rejected=rejected, fitted=fitted,
@@ -196,11 +196,11 @@ def _spectrum(fitted: list[LayerSpectrum]) -> Spectrum:
 def _table(layers: tuple[LayerSpectrum, ...]) -> Table:
     def row(layer: LayerSpectrum) -> tuple[Cell, ...]:
         if layer.fit is None:
-            return (layer.name, *["-"] * 7, layer.skipped or "-")
+            return (layer.name, *["–"] * 7, layer.skipped or "–")
         f, mixed = layer.fit, layer.permuted
-        middle = float(np.median(mixed)) if mixed is not None and len(mixed) else "-"
-        before = layer.initial.alpha if layer.initial is not None else "-"
-        return layer.name, f.alpha, before, middle, f.tail, f.p, f.against_exponential, layer.beyond, "-"
+        middle = float(np.median(mixed)) if mixed is not None and len(mixed) else "–"
+        before = layer.initial.alpha if layer.initial is not None else "–"
+        return layer.name, f.alpha, before, middle, f.tail, f.p, f.against_exponential, layer.beyond, "–"
 
     columns = (
         Message("TL125.column.layer", "parameter"), Message("TL125.column.alpha", "exponent"),

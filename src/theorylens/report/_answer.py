@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -21,6 +22,7 @@ from theorylens.results import (
 )
 
 from ._certificates import bound_text, hero, holds, is_share, loss_text, share_of_trust
+from ._numbers import NO_BREAK, shown
 from ._words import CHAPTERS, sentence
 
 FINDINGS = 3
@@ -34,6 +36,7 @@ class Finding:
     question: str
     sentence: str
     verdict: str
+    numbers: str  # of this network and of its controls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,17 +150,18 @@ def _no_headline(outcome: object) -> Message:
 def findings(record: Record, translate: Translate) -> tuple[Finding, ...]:
     """At most three indicators, one a chapter.
 
-    First what holds or fails, then what differs from each of its controls beyond both intervals, then what is
+    First what holds or fails, then what differs from each of its controls beyond both intervals (in a chapter that
+    which differs most), then what is
     inconclusive: a number equal to its control explains nothing, and is worth saying only when nothing else is.
     """
     order = {chapter.name: i for i, chapter in enumerate(CHAPTERS)}
     found = [
-        (rank, order.get(o.about.chapter, len(order)), o.about.code, o)
+        (rank, order.get(o.about.chapter, len(order)), -_apart(o.result), o.about.code, o)
         for o in record.outcomes
         if isinstance(o, Done) and (rank := _rank(o.result)) is not None
     ]
     chosen: dict[str, Done] = {}
-    for _, _, _, outcome in sorted(found, key=lambda f: f[:3]):
+    for *_, outcome in sorted(found, key=lambda f: f[:4]):
         chosen.setdefault(outcome.about.chapter, outcome)
     return tuple(
         Finding(
@@ -165,9 +169,26 @@ def findings(record: Record, translate: Translate) -> tuple[Finding, ...]:
             question=translate(o.about.question),
             sentence=sentence(o.result.reason.render(translate)),
             verdict=o.result.verdict.value,
+            numbers=_beside(o.result, translate),
         )
         for o in list(chosen.values())[:FINDINGS]
     )
+
+
+def _apart(result: Result) -> float:
+    """Distance from the nearest control as a share of the larger of the two; 0 without a control."""
+    own = result.estimate.value
+    pairs = [(own, c.estimate.value) for c in result.controls]
+    return min((abs(a - b) / max(abs(a), abs(b)) for a, b in pairs if math.isfinite(a - b) and a != b), default=0.0)
+
+
+def _beside(result: Result, translate: Translate) -> str:
+    """The number and its controls."""
+    own = shown(result.estimate)
+    text = "this network {value}"
+    head = Message("why.network", text, value=f"{own.value} {translate(own.unit)}".strip()).render(translate)
+    beside = (f"{c.name.render(translate)} {shown(c.estimate).value}" for c in result.controls)
+    return f"{NO_BREAK}· ".join([head, *beside])
 
 
 def _rank(result: Result) -> int | None:
@@ -188,6 +209,10 @@ def _no_finding(record: Record, translate: Translate) -> str:
     count = sum(isinstance(o, Done) and o.result.kind is Kind.INDICATOR for o in record.outcomes)
     if count == 0:
         return Message("why.none", "No indicator was measured.").render(translate)
+    if count == 1:
+        return Message("why.undecided_one", "The one indicator measured here decides nothing; it describes.").render(
+            translate
+        )
     text = "None of the {count} indicators measured here decides anything; they describe."
     return Message("why.undecided", text, count=count).render(translate)
 

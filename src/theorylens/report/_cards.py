@@ -124,26 +124,26 @@ def estimate_line(result: Result, translate: Translate) -> str:
 
 def uncertainty_line(estimate: Estimate, translate: Translate) -> str:
     """The interval and where it comes from, or why there is none."""
-    interval = shown(estimate).interval
+    own = shown(estimate)
+    interval, alone = own.interval, own.beside != own.interval
     match estimate.uncertainty:
         case Exact():
             return Message("uncertainty.exact", "(exact)").render(translate)
         case Statistical() as u:
-            text = "{interval} ({level}, {method})"
-            return Message(
-                "uncertainty.statistical", text, interval=interval, level=percent(u.level, 4), method=u.method
-            ).render(translate)
+            name = "uncertainty.one_sided" if alone else "uncertainty.statistical"
+            text = "({interval}; {level}, {method})" if alone else "{interval} ({level}, {method})"
+            level = percent(u.level, 4)
+            return Message(name, text, interval=interval, level=level, method=u.method).render(translate)
         case Enclosure() as u:
-            return Message("uncertainty.enclosure", "{interval} (limits: {why})", interval=interval, why=u.why).render(
-                translate
-            )
+            name = "uncertainty.limit" if alone else "uncertainty.enclosure"
+            text = "({interval}; limit: {why})" if alone else "{interval} (limits: {why})"
+            return Message(name, text, interval=interval, why=u.why).render(translate)
     return Message("uncertainty.unknown", "(error unknown: {why})", why=estimate.uncertainty.why).render(translate)
 
 
 def _control(name: Message, estimate: Estimate, translate: Translate) -> str:
     own = shown(estimate)
-    interval = f"({own.interval})" if own.interval[:1] in {"≤", "≥"} else own.interval
-    return f"{name.render(translate)} {own.value} {interval}".strip()
+    return f"{name.render(translate)} {own.value} {own.beside}".strip()
 
 
 def _diagnostics(outcome: Done, record: Record, translate: Translate) -> tuple[tuple[str, str], ...]:

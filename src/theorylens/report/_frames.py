@@ -10,6 +10,7 @@ import numpy as np
 
 from ._axes import HAIR, MUTED, WALL, linear_ticks, logarithmic_ticks, text_width
 
+NAME_SHARE, NAME_HEIGHT = 0.45, 0.1  # of the axes: about the room that the name of a wall takes
 LINE = 17.0  # pixels from one line of a name to the next: Chinese faces are taller than Latin ones
 
 
@@ -123,17 +124,39 @@ def wall_line(ax: Any, at: float, name: str, *, upright: bool) -> None:
             parse_math=False,
         )
     else:
+        right = _clearer_at_the_right(ax, at)
         ax.axhline(at, color=WALL, lw=1.2)
         ax.annotate(
             name,
-            (0, at),
+            (1 if right else 0, at),
             xycoords=("axes fraction", "data"),
-            xytext=(4, 3),
+            xytext=(-4 if right else 4, 3),
             textcoords="offset points",
             color=WALL,
+            ha="right" if right else "left",
             va="bottom",
             parse_math=False,
         )
+
+
+def _clearer_at_the_right(ax: Any, at: float) -> bool:
+    """Whether the lines drawn so far keep further from the space above ``at`` at the right end than at the left."""
+    near = []
+    for left, stop in ((0.0, NAME_SHARE), (1.0 - NAME_SHARE, 1.0)):
+        distances = [1.0]
+        for line in ax.get_lines():
+            points = ax.transAxes.inverted().transform(ax.transData.transform(np.column_stack(line.get_data())))
+            grid = np.linspace(left, stop, 9)
+            order = np.argsort(points[:, 0], kind="stable")
+            x, y = points[order].T
+            inside = np.isfinite(y)
+            if inside.sum() > 1:
+                grid = grid[(grid >= x[inside][0]) & (grid <= x[inside][-1])]
+                level = ax.transAxes.inverted().transform(ax.transData.transform((ax.get_xlim()[0], at)))[1]
+                middle = level + NAME_HEIGHT / 2
+                distances += np.abs(np.interp(grid, x[inside], y[inside]) - middle).tolist()
+        near.append(min(distances))
+    return near[0] < NAME_HEIGHT and near[1] > near[0]
 
 
 def end_labels(ax: Any, ends: list[tuple[float, str, str]]) -> None:

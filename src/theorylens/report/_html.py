@@ -22,6 +22,7 @@ from ._words import CHAPTERS, GLOSSARY, MEANINGS, OTHER, VERDICTS, Chapter, sent
 
 TAGS = {"en": "en", "zh": "zh-Hans"}
 DOT = f"{numbers.NO_BREAK}· "  # the dot stays with what it follows
+UNBROKEN = 24  # letters of a fact that stays on one line
 ORDER = ("fails", "vacuous", "inconclusive", "descriptive", "holds")
 
 
@@ -146,11 +147,16 @@ def _facts(record: Record, translate: Translate) -> list[tuple[str, str]]:
     )
     texts = (
         model.render(translate),
-        DOT.join(data),
-        DOT.join(m.render(translate) for m in ran),
-        DOT.join(versions),
+        DOT.join(_whole(part) for part in data),
+        DOT.join(_whole(m.render(translate)) for m in ran),
+        DOT.join(_whole(part) for part in versions),
     )
     return [(name.render(translate), text) for name, text in zip(names, texts, strict=True) if text]
+
+
+def _whole(part: str) -> str:
+    """A short part of a line of facts, which is not broken between a name and its number."""
+    return part.replace(" ", numbers.NO_BREAK) if len(part) < UNBROKEN else part
 
 
 def _counted(rows: int, units: int, translate: Translate) -> str:

@@ -39,7 +39,7 @@ class Lines:
 def lines(record: Record, translate: Translate) -> Lines:
     """Everything that a short report says."""
     top = answer(record, translate)
-    why = " ".join(f"{f.sentence} ({f.code})" for f in top.why) or top.why_none
+    why = " ".join(f"{f.sentence} ({f.code}: {f.numbers})." for f in top.why) or top.why_none
     labels = (Message("line.well", "How well"), Message("line.why", "Why"), Message("line.change", "What to change"))
     texts = (top.how_well, why, top.change)
     done = [o for o in record.outcomes if isinstance(o, Done)]
@@ -72,7 +72,7 @@ def estimate_text(outcome: Done, translate: Translate) -> str:
         measured = Message("hero.measured", "measured {loss}", loss=loss_text(certificate, certificate.empirical))
         return f"≤{NO_BREAK}{bound_text(certificate)} ({measured.render(translate)})"
     own = shown(outcome.result.estimate)
-    return " ".join(part for part in (own.value, translate(own.unit), own.interval) if part)
+    return " ".join(part for part in (own.value, translate(own.unit), own.beside) if part)
 
 
 def _done(outcome: Done, translate: Translate) -> Entry:

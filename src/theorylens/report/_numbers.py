@@ -32,6 +32,11 @@ class Shown:
     interval: str
     unit: str
 
+    @property
+    def beside(self) -> str:
+        """The interval as it follows the value: an end alone in brackets, lest ``2 ≤ 3`` be read."""
+        return f"({self.interval})" if self.interval[:1] in {"≤", "≥"} else self.interval
+
 
 def is_share(unit: str) -> bool:
     """Whether numbers of ``unit`` are shown in per cent."""
@@ -48,21 +53,25 @@ def shown(estimate: Estimate) -> Shown:
         lower, upper = estimate.uncertainty.lower * scale, estimate.uncertainty.upper * scale
     places = decimals(value, lower, upper)
     text = fixed(value, places) if math.isfinite(lower) or math.isfinite(upper) else plain(value)
-    return Shown(
-        value=_signed(text, share), interval=_interval(lower, upper, places, share), unit="" if share else estimate.unit
-    )
+    said, interval = _signed(text, share), _interval(lower, upper, places, share)
+    if interval[2:] == said:  # the value is the only end of its interval
+        said, interval = interval, ""
+    return Shown(value=said, interval=interval, unit="" if share else estimate.unit)
 
 
 def decimals(value: float, lower: float = math.nan, upper: float = math.nan) -> int:
     """Decimal places for ``value`` in the interval ``[lower, upper]``; negative for hundreds, NaN ends for none."""
     half = max((abs(value - end) for end in (lower, upper) if math.isfinite(end)), default=0.0)
     if not math.isfinite(value):
-        return EXACT_DIGITS
+        end = next((e for e in (lower, upper) if math.isfinite(e)), 0.0)
+        return EXACT_DIGITS - 1 - _exponent(end) if end else 0
     size = (
         max(abs(value), *(abs(e) for e in (lower, upper) if math.isfinite(e)))
         if math.isfinite(lower + upper)
         else abs(value)
     )
+    if half == 0.0 and value == int(value):
+        return 0
     if half == 0.0 or half < 1e-9 * size:  # exact, or better known than anybody reads
         return EXACT_DIGITS - 1 - _exponent(size) if size else 0
     exponent = _exponent(half)

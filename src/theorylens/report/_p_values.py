@@ -15,6 +15,8 @@ def p_line(result: Result, translate: Translate) -> str:
     if not result.p_values:
         return ""
     first = min(result.p_values, key=lambda p: (not p.decides, p.decisive, p.p))
+    if first.said.render(translate) in (result.reading or result.reason).render(translate):
+        return ""  # it stands in the reading already
     said = _both(first).render(translate)
     rest = len(result.p_values) - 1
     if not rest:

@@ -79,7 +79,7 @@ def _box(payload: Payload, translate: Translate, *, narrow: bool) -> tuple[int, 
             return max(40, min(width // 3, _widest(payload.rows) + 14)), 12, 36, 44, width, 306 if narrow else 330
         case Intervals():
             lines = min(len(payload.names), 44)
-            left = max(48, min(width // 3, _widest(said(payload.names, translate)) + 14))
+            left = max(48, min(2 * width // 5, _widest(said(payload.names, translate)) + 14))
             return left, 20, 18, 48, width, max(120, 66 + 24 * lines)
     return 52, 18, 32, 44, width, height
 
@@ -200,7 +200,8 @@ def _intervals(payload: Intervals, ax: Any, translate: Translate) -> None:
     for wall in payload.walls:
         wall_line(ax, wall.at, wall.name.render(translate), upright=True)
     ax.set_ylim(n - 0.4, -0.6)
-    name_ticks(ax.set_yticks, said(payload.names, translate), n, room=44, longest=136, offset=0.0)
+    room = int(ax.get_position().x0 * ax.figure.get_size_inches()[0] * 72) - 10
+    name_ticks(ax.set_yticks, said(payload.names, translate), n, room=44, longest=max(room, 60), offset=0.0)
     literal(ax)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
 Translate = Callable[[str], str]
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _POWER = re.compile(r"^(.*\d)e([+-]\d+)$")
+WRITTEN_OUT = 6  # digits before the point up to which a rounded number is written without a power of ten
+_NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d+)?)")
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -82,15 +85,22 @@ class Message:
         return self.render()
 
 
+def _power(found: re.Match[str]) -> str:
+    mantissa, exponent = found[1], int(found[2])
+    if 0 <= exponent < WRITTEN_OUT and (plain := _NUMBER.fullmatch(mantissa)):
+        return f"{plain[1]}{int(Decimal(plain[2]).scaleb(exponent)):,}"
+    return f"{mantissa}×10{str(exponent).translate(_SUPERSCRIPT)}"
+
+
 class _Formatter(string.Formatter):
-    """``str.format`` with typography: a percentage keeps its sign beside it, powers of ten are written out."""
+    """``str.format`` with typography: a percentage keeps its sign beside it, only large powers of ten stay powers."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         shown = str(super().format_field(value, format_spec))
         if isinstance(value, int | float) and not isinstance(value, bool):
             if format_spec.endswith("%"):
                 shown = shown.removesuffix("%") + NO_BREAK + "%"
-            shown = _POWER.sub(lambda m: f"{m[1]}×10{str(int(m[2])).translate(_SUPERSCRIPT)}", shown)
+            shown = _POWER.sub(_power, shown)
             if shown.startswith("-"):
                 shown = "\N{MINUS SIGN}" + shown[1:]
         return shown

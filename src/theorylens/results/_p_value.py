@@ -55,12 +55,10 @@ class PValue:
     @property
     def said(self) -> Message:
         """The p-value in a sentence: what decides, and the raw one beside it where that is another."""
-        decisive = self.decisive
-        if decisive == self.p:
-            return Message("p.alone", "p = {p:.2g}", p=self.p)
+        if self.decisive == self.p:
+            return Message("p.alone", "p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{p:.2g}", p=self.p)
         if self.adjusted is None:
-            return Message(
-                "p.own", "p = {own:.2g} among the tests of this probe, {p:.2g} alone", own=decisive, p=self.p
-            )
-        text = "p = {adjusted:.2g} among all tests of this run, {p:.2g} alone"
-        return Message("p.run", text, adjusted=decisive, p=self.p)
+            text = "p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{own:.2g} among the tests of this probe, {p:.2g} alone"
+            return Message("p.own", text, own=self.own, p=self.p)
+        text = "p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{adjusted:.2g} among all tests of this run, {p:.2g} alone"
+        return Message("p.run", text, adjusted=self.adjusted, p=self.p)
