@@ -108,26 +108,35 @@ def _ways(given: dict[str, Any], methods: Sequence[str]) -> list[Way]:
 
 
 def _print(found: Certified, translate: Translate) -> None:
-    from theorylens.results import Message
+    from theorylens.results import Message, Verdict
 
     headings = tuple(heading.render(translate) for heading in (
-        Message("certify.about", "About"), Message("certify.theorem", "Theorem"),
+        Message("certify.about", "About"), Message("certify.theorem", "Theorem"), Message("certify.loss", "Loss"),
         Message("certify.measured", "Measured"),
         Message("certify.bound", "At most"), Message("certify.trust", "Trust"), Message("certify.units", "Units"),
         Message("certify.verdict", "Says something?"),
     ))  # fmt: skip
-    rows = [_row(about, certificate, translate) for about, certificate in _about(found)]
+    seen = {id(r.certificate) for r in found.this_model if r.verdict is Verdict.INCONCLUSIVE}
+    rows = [_row(about, certificate, translate, seen=id(certificate) in seen) for about, certificate in _about(found)]
     if rows:
         show_table(headings, rows)
     for result in found.this_model:
         if result.reading is not None:
             remark(result.reading.render(translate))
+    if found.headline is not None and found.headline.split == "test" and (known := found.headline.comparisons) > 1:
+        text = (
+            "{known} models were judged on these test examples and share δ; a certificate made when fewer were on "
+            "record must be made again before the best of them is quoted."
+        )
+        remark(Message("certify.worn", text, known=known).render(translate))
     for made in _made(found):
         remark(_told(made).render(translate))
     if (small := found.compressed) is not None:
         text = "The compressed relative is described in {bits:,.0f} bits: {dimension} whole numbers between ±{largest}."
         values = {"bits": small.bits, "dimension": small.dimension, "largest": small.largest}
         remark(Message("certify.compressed", text, **values).render(translate))
+    for said in found.doubts:
+        remark(said.render(translate))
     for name, reason in found.left_out.items():
         remark(f"{name}: {reason.render(translate)}")
 
@@ -154,22 +163,34 @@ def _about(found: Certified) -> list[tuple[Message, Certificate]]:
     return rows
 
 
-def _row(about: Message, certificate: Certificate, translate: Translate) -> Sequence[str]:
+def _row(about: Message, certificate: Certificate, translate: Translate, *, seen: bool) -> Sequence[str]:
+    """One certificate in words; ``seen`` when its examples were used before, so that it does not hold."""
     from theorylens.results import Message
 
-    share = certificate.loss_range == (0.0, 1.0)
+    share = certificate.loss == "0-1 loss"
 
     def shown(value: float) -> str:
         return Message("certify.share", "{loss:.2%}", loss=value).render() if share else f"{value:.4g}"
 
-    bound = math.ceil(certificate.bound * 1e4) / 1e4 if share else certificate.bound
     said = Message("certify.yes", "yes")
-    if certificate.vacuous:
+    if seen:
+        said = Message("certify.seen", "no: some of its inputs were seen before")
+    elif certificate.vacuous:
         said = Message("certify.no", "no: not below {trivial}", trivial=shown(certificate.trivial))
+    bound = _rounded_up(certificate.bound, 4 if share else 3 - _magnitude(certificate.bound))
     return (
-        about.render(translate), translate(certificate.theorem), shown(certificate.empirical), shown(bound),
+        about.render(translate), translate(certificate.theorem), translate(certificate.loss),
+        shown(certificate.empirical), shown(bound),
         f"{1 - certificate.delta:.4g}", str(certificate.n), said.render(translate),
     )  # fmt: skip
+
+
+def _magnitude(value: float) -> int:
+    return math.floor(math.log10(abs(value))) if value else 0
+
+
+def _rounded_up(value: float, digits: int) -> float:
+    return math.ceil(value * 10.0**digits) / 10.0**digits
 
 
 def _told(made: Relative | Recursive | Progressive | Voted) -> Message:
@@ -223,12 +244,14 @@ def _plain(found: Certified) -> dict[str, Any]:
             "theorem": certificate.theorem, "predictor": certificate.predictor.value, "bound": certificate.bound,
             "empirical": certificate.empirical, "n": certificate.n, "delta": certificate.delta,
             "comparisons": certificate.comparisons, "loss": certificate.loss, "trivial": certificate.trivial,
-            "vacuous": certificate.vacuous,
+            "loss_range": certificate.loss_range, "vacuous": certificate.vacuous,
             "ledger": [{"purpose": s.purpose.render(), "delta": s.delta} for s in certificate.ledger],
         }  # fmt: skip
 
     return {
-        "this_model": [of(r.certificate) for r in found.this_model if r.certificate is not None],
+        "this_model": [
+            {**of(r.certificate), "verdict": r.verdict.value} for r in found.this_model if r.certificate is not None
+        ],
         "relatives": [
             {
                 "drawn": of(r.gibbs), "as_trained": of(r.holdout), "divergence": r.divergence,
@@ -260,4 +283,5 @@ def _plain(found: Certified) -> dict[str, Any]:
             "test_error": found.compressed.test_error,
         },
         "left_out": {name: reason.render() for name, reason in found.left_out.items()},
+        "doubts": [said.render() for said in found.doubts],
     }  # fmt: skip

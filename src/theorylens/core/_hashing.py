@@ -145,8 +145,10 @@ def _value_text(value: Any) -> str:
         raise NoFingerprintError(f"a {type(value).__name__} cannot be hashed") from None
 
 
-def hash_code(model: nn.Module) -> str:
+def hash_code(model: nn.Module, *, places: bool = True) -> str:
     """Hash of the code of every module class that is not torch's own, and of ``extra`` scalar attributes.
+
+    With ``places`` also of the modules that hold the classes: a copy of the file is then another network.
 
     Raises
     ------
@@ -154,8 +156,9 @@ def hash_code(model: nn.Module) -> str:
         When the code of a class cannot be read.
     """
     parts: list[str | bytes] = []
-    for kind in sorted({type(m) for m in model.modules()}, key=lambda k: f"{k.__module__}.{k.__qualname__}"):
-        parts.append(f"{kind.__module__}.{kind.__qualname__}")
+    known = {type(m) for m in model.modules()}
+    for kind in sorted(known, key=lambda k: (k.__qualname__, k.__module__)):
+        parts.append(f"{kind.__module__}.{kind.__qualname__}" if places else kind.__qualname__)
         if kind.__module__.split(".")[0] != "torch":
             for base in kind.__mro__:
                 if base.__module__.split(".")[0] not in ("torch", "builtins"):

@@ -34,7 +34,7 @@ def judged_hash(subject: Subject) -> str:
     task = subject.judged
     parts = [model_hash(subject)]
     if subject.model is not None:
-        parts.append(_readable(hash_code, subject.model))
+        parts.append(_readable(functools.partial(hash_code, places=False), subject.model))
     parts += [_readable(hash_callable, f) for f in (task.forward, task.error) if callable(f)]
     return digest(*parts)
 
@@ -71,7 +71,7 @@ def _value_parts(value: Any, seen: set[int]) -> Iterator[str]:
                 yield name
                 yield from _function_parts(member, seen)
     elif isinstance(value, nn.Module):
-        yield _readable(hash_code, value) + hash_tensors(value.state_dict())
+        yield _readable(functools.partial(hash_code, places=False), value) + hash_tensors(value.state_dict())
     elif isinstance(value, bool | int | float | str | tuple | list | dict | torch.Tensor | np.ndarray):
         for leaf in pytree.tree_leaves(value):
             if isinstance(leaf, torch.Tensor | np.ndarray):

@@ -107,8 +107,9 @@ class Task:
         error, name = task.error, task.error_name
         if error is None and kind in ("classification", "language"):
             error, name = zero_one, "0-1 loss"
+        named = getattr(error, "__name__", "error")
         return Task(
-            task.forward, task.loss, error, task.error_range, name or getattr(error, "__name__", "error"),
+            task.forward, task.loss, error, task.error_range, name or ("error" if named == "<lambda>" else named),
             kind, mean, scalar,
         )  # fmt: skip
 

@@ -23,6 +23,7 @@ from theorylens.core import (
 from theorylens.results import Certificate, Message, Result
 
 from ._compressed import Compressed, certify_compressed
+from ._doubt import doubted
 from ._ensemble import Ensemble, Voted, certify_ensemble
 from ._finite_class import probe_weight_bits
 from ._progressive import Progressive, ProgressiveRun, certify_progressive
@@ -54,6 +55,9 @@ class Certified:
         The relative with a short description, certified from the training examples alone.
     left_out
         Methods that do not apply, and why.
+    doubts
+        Relatives that err far less on units they were to leave out than on test examples: their recipe may have seen
+        those units, and then their certificates do not hold.
     """
 
     this_model: tuple[Result, ...] = ()
@@ -63,6 +67,7 @@ class Certified:
     votes: tuple[Voted, ...] = ()
     compressed: Compressed | None = None
     left_out: dict[str, Message] = field(default_factory=dict)
+    doubts: tuple[Message, ...] = ()
 
     @property
     def headline(self) -> Certificate | None:
@@ -139,7 +144,22 @@ def certify(
     return Certified(
         this_model=tuple(results), relatives=tuple(made["pac-bayes"]), recursive=tuple(made["recursive"]),
         progressive=tuple(made["progressive"]), votes=tuple(made["ensemble"]), compressed=compressed, left_out=left_out,
+        doubts=_doubts(subject, [*made["pac-bayes"], *made["recursive"], *made["progressive"]]),
     )  # fmt: skip
+
+
+def _doubts(subject: Subject, made: Sequence[Relative | Recursive | Progressive]) -> tuple[Message, ...]:
+    said: dict[str, Message] = {}
+    for each in made:
+        if isinstance(each, Progressive):
+            scored = list(zip(each.subjects, each.errors, each.sizes, strict=True))
+        else:
+            held = each.holdout
+            scored = [(each.subject, round(held.empirical * held.n), held.n)]
+        for relative, errors, units in scored:
+            if (found := doubted(relative, subject, errors, units)) is not None:
+                said.setdefault(found.render(), found)
+    return tuple(said.values())
 
 
 def _ways_on_record(subject: Subject, ways: Sequence[Way]) -> list[int]:

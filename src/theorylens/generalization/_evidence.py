@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from theorylens.core import ROLES, Split, Subject, controls
+from theorylens.core import ROLES, Split, Subject, controls, zero_one
 from theorylens.results import Assumption, Control, Estimate, Message, Share, Statistical, Status
 
 from ._alike import alike_numbers, near_pairs
@@ -28,6 +28,8 @@ LOSS = Message("loss.zero_one", "0-1 loss")  # the name that tasks give it, kept
 class Evidence:
     """A network on a split. ``copies`` is None and ``shared`` empty when the inputs are unknown (outputs only).
 
+    ``counts`` says that the error is how often an answer is wrong, not another loss that happens to lie in [0, 1].
+
     ``shared`` maps another role to the rows of this split whose input occurs there.
     """
 
@@ -40,6 +42,7 @@ class Evidence:
     trivial_name: Message
     error_range: tuple[float, float]
     shared: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    counts: bool = True
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -87,7 +90,7 @@ class Evidence:
     @property
     def is_share(self) -> bool:
         """Whether the error reads in per cent."""
-        return self.error_range == (0.0, 1.0)
+        return self.error_range == (0.0, 1.0) and self.counts
 
 
 def evidence(subject: Subject, role: str, *, against: tuple[str, ...] = ()) -> Evidence:
@@ -101,6 +104,7 @@ def evidence(subject: Subject, role: str, *, against: tuple[str, ...] = ()) -> E
         copies=_copies(subject, role)[found.rows.numpy()] if known else None,
         trivial=level, trivial_name=name, error_range=subject.judged.error_range,
         shared={other: _shared(subject, role, other) for other in against if known and subject.has(other)},
+        counts=found.binary or subject.judged.error is zero_one,
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def probe_test_error(
         kind=Kind.CERTIFICATE,
         verdict=verdict,
         reason=reason,
-        reading=_reading(bound, found, verdict, delta, comparisons),
+        reading=_reading(bound, found, verdict, delta, comparisons, task.error_name),
         assumptions=assumptions(found, bound, comparisons),
         controls=error_controls(
             subject,
@@ -151,39 +151,41 @@ def wrong_rows(found: Evidence) -> tuple[int, ...]:
 
 
 def _reading(
-    bound: HoldoutBound, found: Evidence, verdict: Verdict, delta: float, comparisons: int
+    bound: HoldoutBound, found: Evidence, verdict: Verdict, delta: float, comparisons: int, loss: str
 ) -> Message:  # fmt: skip
     values: dict[str, Any] = {
         "bound": upward(bound.bound, share=found.is_share), "error": bound.empirical, "n": bound.n,
         "delta": delta, "trivial": found.trivial, "guess": found.trivial_name,
     }  # fmt: skip
+    if not found.is_share:
+        values["loss"] = loss
     if verdict is Verdict.INCONCLUSIVE:
         texts = {
             True: "Unknown for new examples: {n} test units show an error of {error:.2%} (bound {bound:.2%}), "
             "but some of their inputs were seen before.",
-            False: "Unknown for new examples: {n} test units show an error of {error:.4g} (bound {bound:.4g}), "
+            False: "Unknown for new examples: {n} test units show a mean {loss} of {error:.4g} (bound {bound:.4g}), "
             "but some of their inputs were seen before.",
         }
-        return Message("TL101.reading.shared", texts[found.is_share], **_only(values, "n", "error", "bound"))
+        return Message("TL101.reading.shared", texts[found.is_share], **_only(values, "n", "error", "bound", "loss"))
     if comparisons > 1:
         texts = {
             True: "At most {bound:.2%} (δ = {delta:.3g}, shared by {models} models): {n} independent test units show "
             "an error of {error:.2%}, and {guess} has {trivial:.2%}.",
             False: "At most {bound:.4g} (δ = {delta:.3g}, shared by {models} models): {n} independent test units show "
-            "an error of {error:.4g}, and {guess} has {trivial:.4g}.",
+            "a mean {loss} of {error:.4g}, and {guess} has {trivial:.4g}.",
         }
         return Message("TL101.reading.shared_delta", texts[found.is_share], models=comparisons, **values)
     texts = {
         True: "At most {bound:.2%} (δ = {delta:.3g}): {n} independent test units show an error of {error:.2%}, "
         "and {guess} has {trivial:.2%}.",
-        False: "At most {bound:.4g} (δ = {delta:.3g}): {n} independent test units show an error of {error:.4g}, "
+        False: "At most {bound:.4g} (δ = {delta:.3g}): {n} independent test units show a mean {loss} of {error:.4g}, "
         "and {guess} has {trivial:.4g}.",
     }
     return Message("TL101.reading", texts[found.is_share], **values)
 
 
 def _only(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: values[name] for name in names}
+    return {name: values[name] for name in names if name in values}
 
 
 def _payload(found: Evidence, bound: HoldoutBound, delta: float, comparisons: int) -> tuple[Payload, ...]:
