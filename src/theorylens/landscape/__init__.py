@@ -73,6 +73,7 @@ from ._trace_probe import probe_trace
 from ._trace_split import TraceSplit, trace_split
 from ._tracking import SharpnessTracker
 from ._trajectory import TrajectoryPlane, trajectory_plane
+from ._trust_region import TrustEvent, TrustRegionNewton
 from ._unit_flow import UnitAxis
 from ._unit_groups import UnitGroup, unit_groups
 from ._worst_case import WorstCase, keskar_sharpness, worst_case_sharpness
@@ -90,15 +91,16 @@ __all__ = [
     "LatestWeights", "LayerCurvature", "LookSAM", "MonteCarloFisher", "NegativeCurvature", "NewtonEvent", "NoisyGD",
     "Path", "Perturbation", "PerturbedGD", "PiecewiseLinear", "Place", "Rescaling", "SaddleFreeNewton",
     "SecondOrderTest", "SharpnessKind", "SharpnessTracker", "Signs", "Slice", "Soup", "SpectralDensity",
-    "SpectrumSplit", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "TrajectoryPlane", "UnitAxis",
-    "UnitGroup", "WorstCase", "accelerated_noise", "adam_stability_limit", "align", "average_weights", "averaged_model",
-    "averaging", "barrier", "both_ends", "bulk_fit", "classify", "connect", "critical_point", "cubic_step",
-    "curvature_directions", "curvature_summary", "diagonal", "downward_direction", "eigenvalues", "escape_direction",
-    "escape_time", "expected_sharpness", "find_critical_point", "fisher", "fisher_rao_norm", "flow_escape_time",
-    "frobenius_norm", "gauss_newton_trace", "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "greedy_soup",
-    "hessian", "hessian_eigenvalues", "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle",
-    "keskar_sharpness", "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time",
-    "noise_along", "noisy_gd_escape_steps", "octopus", "operator_density", "p_spin_complexity", "p_spin_index_share",
+    "SpectrumSplit", "StepRule", "StrictSaddle", "Surface", "Thresholds", "TraceSplit", "TrajectoryPlane",
+    "TrustEvent", "TrustRegionNewton", "UnitAxis", "UnitGroup", "WorstCase", "accelerated_noise",
+    "adam_stability_limit", "align", "average_weights", "averaged_model", "averaging", "barrier", "both_ends",
+    "bulk_fit", "classify", "connect", "critical_point", "cubic_step", "curvature_directions", "curvature_summary",
+    "diagonal", "downward_direction", "eigenvalues", "escape_direction", "escape_time", "expected_sharpness",
+    "find_critical_point", "fisher", "fisher_rao_norm", "flow_escape_time", "frobenius_norm", "gauss_newton_trace",
+    "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "greedy_soup", "hessian", "hessian_eigenvalues",
+    "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness",
+    "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along",
+    "noisy_gd_escape_steps", "octopus", "operator_density", "p_spin_complexity", "p_spin_index_share",
     "p_spin_threshold", "pac_bayes_sharpness", "perturbed_gd_escape_steps", "perturbed_gd_thresholds",
     "piecewise_linear", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
     "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_surroundings", "probe_trace",
