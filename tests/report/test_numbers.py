@@ -115,7 +115,7 @@ def test_a_printed_interval_holds_the_interval(value, below, above):
         (0.0, -math.inf, 0.018, "0.000", "(≤~0.018)"),  # never "0.000 ≤ 0.018"
         (math.inf, 234.11, math.inf, "∞", "(≥~234)"),
         (math.inf, 0.0, math.inf, "∞", "(≥~0)"),
-        (0.5, 0.4, 0.6, "0.5", "[0.4, 0.6]"),
+        (0.5, 0.4, 0.6, "0.50", "[0.40, 0.60]"),
     ],
 )
 def test_an_end_alone_stands_in_brackets_or_for_the_value(value, lower, upper, text, beside):
