@@ -187,3 +187,30 @@ def test_eigenvalues_of_features_are_those_of_their_covariance():
 def test_refusals(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_ridge_with_hardly_any_penalty_is_ridgeless_to_the_last_digits():
+    for ratio in (0.3, 0.9, 1.1, 2.0, 50.0):  # the difference of two large numbers used to leave six digits of these
+        for penalty in (1e-10, 1e-14, 1e-300):
+            exact = ridgeless_risk(ratio, noise=0.3)
+            assert ridge_risk(ratio, penalty, noise=0.3) == pytest.approx(exact, rel=max(1e-12, 1e3 * penalty))
+    assert ridge_risk(1.0, 1e12, noise=0.3) == pytest.approx(1.0, rel=1e-11)  # nothing is fitted
+
+
+def test_ridge_risk_is_that_of_the_spectrum_by_quadrature():
+    from scipy import integrate
+
+    for ratio, penalty in ((0.5, 0.2), (1.0, 0.01), (3.0, 1.0)):
+        low, high = marchenko_pastur_edges(ratio, 1.0)
+
+        def density(x, low=low, high=high, ratio=ratio):
+            return np.sqrt(max(0.0, (high - x) * (x - low))) / (2 * np.pi * ratio * x)
+
+        def mean(f, low=low, high=high, ratio=ratio, density=density):
+            atom = max(0.0, 1 - 1 / ratio) * f(0.0)
+            return atom + integrate.quad(lambda x: f(x) * density(x), low, high, epsabs=1e-12, limit=500)[0]
+
+        bias = mean(lambda x, penalty=penalty: (penalty / (x + penalty)) ** 2)
+        variance = ratio * mean(lambda x, penalty=penalty: x / (x + penalty) ** 2)
+        expected = 2.0 * bias + 0.3 * variance
+        assert ridge_risk(ratio, penalty, noise=0.3, signal=2.0) == pytest.approx(expected, rel=1e-6)

@@ -122,3 +122,12 @@ def test_on_digits_more_examples_hurt_where_they_reach_the_number_of_features(di
 def test_refusals(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_a_penalty_below_rounding_is_no_penalty():
+    for features, examples in (
+        (0.28175690555304006, 0.0030463055221204263),
+        (1412.1978114094698, 0.0023156183376988877),
+    ):
+        limit = random_features_risk(features, examples, 0.0, noise=0.3)
+        assert random_features_risk(features, examples, 1.6e-12, noise=0.3) == pytest.approx(limit, rel=1e-6)

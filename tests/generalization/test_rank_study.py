@@ -96,6 +96,32 @@ def test_a_measure_that_only_repeats_an_axis_tells_nothing_beyond_it():
         conditional_information([1.0, 2.0], [1.0, 2.0], {"a": [1]})
 
 
+def test_along_an_axis_only_networks_of_one_seed_are_compared():
+    gap = np.array([0.0, 1.0, 10.0, 9.0])
+    axes, seeds = {"width": [1, 2, 1, 2]}, [0, 0, 1, 1]
+    found = rank_statistics({"a": np.arange(4.0)}, gap, axes=axes, blocks=seeds, draws=100)["a"]
+    assert found.axes["width"].value == found.psi.value == 0.0  # right for seed 0, wrong for seed 1
+    mixed = rank_statistics({"a": np.arange(4.0)}, gap, axes=axes, draws=100)["a"]
+    assert mixed.axes["width"].value == 0.5
+    as_axis = rank_statistics({"a": np.arange(4.0)}, gap, axes={**axes, "seed": seeds}, draws=100)["a"]
+    assert as_axis.psi.value == 0.5  # what seeds do would be counted like a setting
+
+
+def test_settings_and_errors_that_do_not_fit_are_refused():
+    gap = np.arange(5.0)
+    for more, said in (
+        ({"axes": {"width": [1, 2]}}, "width has 2 settings for 5 networks"),
+        ({"blocks": [1]}, "blocks has 1 settings"),
+        ({"errors": [0.1]}, "5 finite numbers"),
+        ({"errors": [-0.1] * 5}, "at least 0"),
+        ({"errors": [math.nan] * 5}, "finite"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            rank_statistics({"a": gap}, gap, **more)
+    with pytest.raises(ValueError, match="no measure was given"):
+        rank_statistics({}, gap)
+
+
 def test_perfect_orders_have_no_sign_error_and_the_reverse_is_minus():
     gap = np.arange(10.0)
     found = rank_statistics({"up": gap**3, "down": -gap, "flat": np.zeros(10)}, gap, errors=np.full(10, 0.1))
@@ -190,7 +216,7 @@ def test_measures_and_gap_are_those_of_the_network_of_the_cell(study, digits):
     ties = len(set(found.gaps)) < len(found.gaps)
     if not ties:
         assert found.rankings["distance"].tau.value == pytest.approx(expected.statistic)
-    assert set(found.rankings["parameters"].axes) == {"width", "step", "seed"}
+    assert set(found.rankings["parameters"].axes) == {"width", "step"}  # what differs between seeds is noise
     assert found.rankings["parameters"].axes["step"].value == 0  # the same number at both rates
     assert found.clear[1] == 28
 

@@ -85,12 +85,12 @@ def ridge_risk(ratio: Any, penalty: Any, *, noise: float, signal: float = 1.0) -
     """
     g, l = np.broadcast_arrays(_positive("ratio", ratio), _positive("penalty", penalty))  # noqa: E741 - as in the paper
     _check(noise, signal, 0.0)
-    # g l m^2 + (1 - g + l) m - 1 = 0; its positive root, without cancellation, and its derivative in z = -l.
+    # g l m^2 + (1 - g + l) m - 1 = 0; s = l m from its positive root, and both terms, without cancellation or overflow:
+    # l^2 m' = s (l + g s) / root, m - l m' = s / ((l + g s) root).
     middle = 1 - g + l
     root = np.sqrt(middle**2 + 4 * g * l)
-    m = np.where(middle > 0, 2 / (middle + root), (root - middle) / (2 * g * l))
-    slope = m * (1 + g * m) / root
-    found = signal * l**2 * slope + noise * g * (m - l * slope)
+    s = np.where(middle > 0, 2 * l / (np.abs(middle) + root), (np.abs(middle) + root) / (2 * g))
+    found = signal * s * (l + g * s) / root + noise * g * s / ((l + g * s) * root)
     return found if found.ndim else float(found)
 
 

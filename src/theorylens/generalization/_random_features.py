@@ -107,9 +107,12 @@ def _bias_variance(n1: float, n2: float, weight: float, z: float) -> tuple[float
     top = optimize.brentq(lambda t: grown(t) - least, 0.0, least, xtol=1e-15, rtol=1e-14)
     if weight:
         scale = n1 * n2 * weight
-        top = optimize.brentq(
-            lambda t: scale * t - (n1 - grown(t)) * (n2 - grown(t)), 0.0, top, xtol=1e-300, rtol=1e-14
-        )
+
+        def short(t: float) -> float:
+            return scale * t - (n1 - grown(t)) * (n2 - grown(t))
+
+        if short(top) > 0:  # else the penalty is below the rounding of the end, which then is the root
+            top = optimize.brentq(short, 0.0, top, xtol=1e-300, rtol=1e-14)
     elif n1 == n2:
         return math.inf, math.inf  # what the features do not share acts as noise of its own
     x = -float(top)

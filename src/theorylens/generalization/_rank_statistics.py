@@ -62,6 +62,7 @@ def rank_statistics(
     *,
     errors: Any = None,
     axes: Mapping[str, Sequence[Any]] | None = None,
+    blocks: Sequence[Any] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Ranking]:
@@ -77,13 +78,16 @@ def rank_statistics(
         Standard errors of the gaps, for the sign error.
     axes
         By name of the axis, the setting of every network; networks that agree in all are never compared along an axis.
+    blocks
+        What else may differ, such as the seed of every network: along an axis only networks of one block are compared,
+        and a block is no axis, for what differs between seeds alone is noise.
     draws, seed
         Bootstrap samples of networks, at least 100; the same for all measures.
 
     Raises
     ------
     ValueError
-        Different lengths, NaN, fewer than 4 networks or 100 draws.
+        No measure, different lengths, NaN, standard errors below 0, fewer than 4 networks or 100 draws.
 
     >>> found = rank_statistics({"a": [1.0, 2.0, 3.0, 4.0]}, [1.0, 3.0, 2.0, 4.0], errors=[0.0] * 4)["a"]
     >>> round(found.tau.value, 4), round(found.sign_error.value, 4)
@@ -92,12 +96,13 @@ def rank_statistics(
     gap = np.asarray(gaps, dtype=np.float64)
     columns = {name: np.asarray(v, dtype=np.float64) for name, v in values.items()}
     _check(columns, gap, draws)
+    _check_settings({**(axes or {}), **({} if blocks is None else {"blocks": blocks})}, errors, len(gap))
     n = len(gap)
     i, j = np.triu_indices(n, 1)
     order = _sign(gap[i], gap[j])
     agree = np.stack([_sign(v[i], v[j]) * order for v in columns.values()], 1)  # (pairs, measures)
     parts: list[tuple[str, NDArray[np.bool_]]] = [("tau", np.ones(len(i), dtype=bool))]
-    parts += [(f"axis {name}", mask) for name, mask in _one_axis(axes or {}, i, j).items()]
+    parts += [(f"axis {name}", mask) for name, mask in _one_axis(axes or {}, blocks, i, j).items()]
     if errors is not None:
         spread = np.asarray(errors, dtype=np.float64)
         clear = np.abs(gap[i] - gap[j]) > CLEAR * np.sqrt(spread[i] ** 2 + spread[j] ** 2)
@@ -191,15 +196,21 @@ def _bootstrap(
     return {name: np.concatenate(rows) for name, rows in found.items()}
 
 
-def _one_axis(axes: Mapping[str, Sequence[Any]], i: Any, j: Any) -> dict[str, NDArray[np.bool_]]:
-    """By axis, which pairs differ in it and in no other."""
-    codes = {}
-    for name, settings in axes.items():
-        known = [repr(s) for s in settings]
-        codes[name] = np.array([known.index(k) for k in known])
-    differ = {name: code[i] != code[j] for name, code in codes.items()}
+def _one_axis(
+    axes: Mapping[str, Sequence[Any]], blocks: Sequence[Any] | None, i: Any, j: Any
+) -> dict[str, NDArray[np.bool_]]:
+    """By axis, which pairs differ in it and in no other, within one block."""
+    differ = {name: _differ(settings, i, j) for name, settings in axes.items()}
     count = sum((d.astype(int) for d in differ.values()), start=np.zeros(len(i), dtype=int))
+    if blocks is not None:
+        count = np.where(_differ(blocks, i, j), 0, count)
     return {name: d & (count == 1) for name, d in differ.items()}
+
+
+def _differ(settings: Sequence[Any], i: Any, j: Any) -> NDArray[np.bool_]:
+    first: dict[str, int] = {}
+    code = np.array([first.setdefault(repr(s), k) for k, s in enumerate(settings)])
+    return np.asarray(code[i] != code[j])
 
 
 def _sign(a: Floats, b: Floats) -> Floats:
@@ -207,7 +218,20 @@ def _sign(a: Floats, b: Floats) -> Floats:
     return (a > b).astype(np.float64) - (a < b)
 
 
+def _check_settings(settings: Mapping[str, Sequence[Any]], errors: Any, n: int) -> None:
+    for name, given in settings.items():
+        if len(given) != n:
+            raise ValueError(f"{name} has {len(given)} settings for {n} networks; give one each")
+    if errors is None:
+        return
+    spread = np.asarray(errors, dtype=np.float64)
+    if spread.shape != (n,) or not (np.isfinite(spread) & (spread >= 0)).all():
+        raise ValueError(f"standard errors are {n} finite numbers, at least 0; got shape {spread.shape}")
+
+
 def _check(columns: Mapping[str, Floats], gap: Floats, draws: int) -> None:
+    if not columns:
+        raise ValueError("no measure was given, so there is nothing to rank")
     if gap.ndim != 1 or len(gap) < 4 or draws < 100:
         raise ValueError(f"needed are at least 4 networks and 100 draws, got gaps {gap.shape} and {draws} draws")
     for name, value in columns.items():

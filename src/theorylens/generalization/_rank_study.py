@@ -178,9 +178,9 @@ def rank_study(
     errors = np.array([math.sqrt(f["test_error"] * (1 - f["test_error"]) / f["test_rows"]) for f in kept])
     usable = {n: v for n, v in values.items() if not np.isnan(v).any() and len(np.unique(v)) > 1}
     axes = {axis: [s[axis] for s in settings] for axis in grid if len(grid[axis]) > 1}
-    if len(seeds) > 1:
-        axes["seed"] = [s["seed"] for s in settings]
-    rankings = rank_statistics(usable, gaps, errors=errors, axes=axes, draws=bootstrap)
+    rankings = rank_statistics(
+        usable, gaps, errors=errors, axes=axes, blocks=[s["seed"] for s in settings], draws=bootstrap
+    )  # fmt: skip
     return RankStudy(
         settings=tuple(settings), values=values, gaps=gaps, errors=errors, rankings=rankings,
         train_loss=np.array([f["train_loss"] for f in kept]), clear=clear_pairs(gaps, errors),
