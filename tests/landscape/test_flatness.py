@@ -47,6 +47,9 @@ def test_thresholds_are_relative_and_shares_do_not_depend_on_the_scale():
         assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-9)
     assert other.log_volume == pytest.approx(one.log_volume + 25 * math.log(1e-8), rel=1e-9)
     assert 1 <= one.effective_rank <= 50
+    assert curvature_summary([8.0, 2.0, -2.0, 1.0], flat=0.25).flat_share == 0.75  # what equals the share is flat
+    nothing = curvature_summary([0.0, 0.0])
+    assert (nothing.entropy, nothing.effective_rank, nothing.flat_share) == (0.0, 0.0, 1.0)
 
 
 def test_log_volume_is_that_of_the_ellipsoid():

@@ -52,6 +52,11 @@ def test_the_unnormalised_neighbour_is_a_gradient_step_uphill():
     w = start()
     found = one_step(USAM(torch.optim.SGD([w], lr=LR), rho=1e-3), w)
     assert torch.allclose(found, W - LR * slope(W + 1e-3 * slope(W)), rtol=1e-12)
+    w = start()
+    rule = USAM(torch.optim.SGD([w], lr=LR), rho=1e-3)
+    bowl(w).backward()
+    rule.first_step()  # without a scaler the gradient is the gradient
+    assert torch.allclose(w.detach(), W + 1e-3 * slope(W), rtol=1e-12)
 
 
 def test_the_fisher_neighbour_is_on_the_ellipsoid():

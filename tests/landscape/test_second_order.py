@@ -52,6 +52,14 @@ def test_the_margin_says_what_would_change_the_answer():
     assert second_order_test([3.0, 1.0, -0.5], tolerance=0.01, residual=found.margin + 1e-9).place is Place.DEGENERATE
     assert second_order_test([3.0, 1.0]).margin == pytest.approx(1.0, rel=1e-5)
     assert second_order_test([-3.0, -1.0]).margin == pytest.approx(1.0, rel=1e-5)
+    for sign in (1, -1):  # a minimum and a maximum give way to an error of the margin, and to no smaller one
+        margin = second_order_test([sign * 3.0, sign * 1.0], tolerance=0.1).margin
+        assert margin == pytest.approx(1.0 - 0.3)
+        assert second_order_test([sign * 3.0, sign * (1.0 - margin + 1e-9)], tolerance=0.1).nullity == 0
+        assert second_order_test([sign * 3.0, sign * (1.0 - margin - 1e-9)], tolerance=0.1).nullity == 1
+    zero = second_order_test([3.0, 0.1], tolerance=0.1)
+    assert (zero.place, zero.margin) == (Place.DEGENERATE, pytest.approx(0.3 - 0.1))
+    assert second_order_test([1.0], gradient_norm=0.5, at_rest=0.2).margin == pytest.approx(0.3)
 
 
 def test_a_gradient_that_is_not_small_is_no_critical_point():

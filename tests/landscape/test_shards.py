@@ -73,6 +73,15 @@ def until_finished(rule, limit=20_000):
     raise AssertionError(f"not finished after {limit} steps")
 
 
+@pytest.mark.parametrize(("bend", "left"), [(0.05, False), (0.15, True)])
+def test_curvature_counts_below_minus_the_root_of_rho_epsilon(bend, left):
+    """With rho = 1 and epsilon = 0.01 a saddle of curvature -0.05 is second-order stationary, one of -0.15 is not."""
+    w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    rule = NegativeCurvature([w], lr=0.2, epsilon=0.01, lipschitz=1.0)
+    rule.step(lambda: (w[0] ** 2 - bend * w[1] ** 2) / 2 + w[1] ** 4 / 4)
+    assert (bool(rule.events), rule.finished) == (left, not left)
+
+
 def test_negative_curvature_leaves_the_saddle_and_ends_at_a_second_order_point():
     w = torch.tensor([0.5, 0.0], dtype=torch.float64, requires_grad=True)
     rule = NegativeCurvature([w], lr=0.2, epsilon=1e-4, lipschitz=6.0)
