@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib import font_manager
 
 from theorylens.generalization import holdout_sizes, sample_sizes
 
@@ -65,6 +66,20 @@ def test_it_writes_json_and_a_picture(run, tmp_path, view):
     assert [r["examples"] for r in written["rows"]] == [int(row[2]) for row in rows(ended)]
     assert {"key", "theorem", "setting", "kind", "examples", "assumption", "reference"} == set(written["rows"][0])
     assert (tmp_path / "s.svg").read_text(encoding="utf-8").count("<path") > 30
+
+
+def test_one_theorem_that_asks_for_very_many_does_not_hide_the_others(run):
+    found = rows(run("sample-size", "--vc", 10, "--epsilon", 1e-9))
+    assert min(int(row[2]) for row in found) < 10**10
+    assert max(int(row[2]) for row in found) > 2**60
+
+
+def test_a_picture_file_contains_the_accuracy_asked_for_and_draws_chinese(run, tmp_path, recwarn):
+    ended = run("sample-size", "--class-size", 9, "--epsilon", 1e-4, "--lang", "zh", "--plot", tmp_path / "s.png")
+    assert ended.code == 0
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    if any("CJK" in name for name in installed):
+        assert not [w for w in recwarn if "missing from font" in str(w.message)]
 
 
 def test_a_network_is_counted_in_bits_and_by_its_vc_dimension(run, place):

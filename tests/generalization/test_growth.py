@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +38,19 @@ def test_the_logarithm_of_sums_of_more_terms_than_are_taken_singly():
     largest = math.lgamma(m + 1) - math.lgamma(d + 1) - math.lgamma(m - d + 1)
     ratio = d / (m - d + 1)
     assert largest < log_sauer_shelah(m, d) <= largest - math.log1p(-ratio) + 1e-4
+
+
+@pytest.mark.parametrize(("m", "d"), [(10**15, 2 * 10**6), (10**12, 3 * 10**6), (4 * 10**6, 10**6 + 5)])
+def test_very_large_sums_keep_their_digits(m, d):
+    """Differences of lgamma(10^15) are off by whole nats, downwards too: a bound made of them would be too small."""
+    with mpmath.workdps(40):
+        largest = mpmath.loggamma(m + 1) - mpmath.loggamma(d + 1) - mpmath.loggamma(m - d + 1)
+        total = term = mpmath.mpf(1)
+        for i in range(d, d - 200, -1):
+            term *= mpmath.mpf(i) / (m - i + 1)
+            total += term
+        exact = largest + mpmath.log(total)
+    assert log_sauer_shelah(m, d) == pytest.approx(float(exact), rel=1e-13)
 
 
 @given(st.integers(1, 300), st.integers(1, 300))

@@ -125,8 +125,8 @@ def test_all_theorems_side_by_side():
         ({"class_size": 3, "bits": 2}, "got class_size, bits"),
         ({"class_size": 3, "theorem": "blumer"}, "unknown theorem 'blumer' for this class; known are occam-tail"),
         ({"class_size": 3, "setting": "expected"}, "no theorem of the setting 'expected' uses the size of a finite"),
-        ({"vc_dimension": 3, "epsilon": 1e-18}, "more than 2\\*\\*60 examples would be needed"),
-        ({"vc_dimension": 3, "epsilon": 1e-12, "setting": "uniform"}, "more than 2\\*\\*60 examples would be needed"),
+        ({"vc_dimension": 3, "epsilon": 1e-160}, "more than 2\\*\\*500 examples would be needed"),
+        ({"vc_dimension": 3, "epsilon": 1e-80, "setting": "uniform"}, "more than 2\\*\\*500 examples would be needed"),
     ],
 )
 def test_what_is_refused(asked, said):

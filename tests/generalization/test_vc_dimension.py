@@ -171,7 +171,7 @@ def test_the_largest_number_of_points_that_is_not_excluded():
         d = vc_threshold_network(weights, units).upper
         assert (math.e * d * units / weights) ** weights >= 2**d
         assert (math.e * (d + 1) * units / weights) ** weights < 2.0 ** (d + 1)
-    with pytest.raises(ValueError, match="more than 2\\*\\*60 points"):
+    with pytest.raises(ValueError, match="more than 2\\*\\*500 points"):
         largest_shattered(lambda m: float(m))
 
 

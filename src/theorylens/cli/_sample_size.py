@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from theorylens.results import Message
 
 SCHEMA = "theorylens/sample-size/1"
-FINEST = 60  # accuracies along the axis of the picture
+_HAN = re.compile("CJK|YaHei|SimHei|SimSun|PingFang|Heiti|WenQuanYi|Source Han")
+FINEST = 24  # accuracies along the axis of the picture: nearly straight lines
 _SIZE = {"class-size": "class_size", "log-class-size": "log_class_size", "bits": "bits", "vc": "vc_dimension"}
 
 
@@ -62,7 +64,7 @@ def sample_size(
     with usage_errors():
         found = _found(classes, epsilon, delta, width, error)
         if plot is not None:
-            _draw(plot, classes, delta, lang)
+            _draw(plot, classes, epsilon, delta, lang)
     _show(found, lang)
     if out is not None:
         out.write_text(json.dumps(_view(found, epsilon, delta), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -108,7 +110,7 @@ def _classes(subject: Subject) -> list[dict[str, Any]]:
     return [{"bits": float(bits)}, {"vc_dimension": found.upper}]
 
 
-def _draw(path: Path, classes: list[dict[str, Any]], delta: float, lang: str) -> None:
+def _draw(path: Path, classes: list[dict[str, Any]], epsilon: float, delta: float, lang: str) -> None:
     import numpy as np
 
     from theorylens.generalization import sample_size_lines
@@ -117,9 +119,21 @@ def _draw(path: Path, classes: list[dict[str, Any]], delta: float, lang: str) ->
 
     if not classes:
         raise ValueError("--plot draws the sizes of a class; give one")
-    curve = sample_size_lines(np.geomspace(0.01, 0.5, FINEST).tolist(), delta, **classes[0])
-    figure(curve, translator(lang)).savefig(path)
+    grid = np.geomspace(min(0.01, epsilon), max(0.5, epsilon), FINEST).tolist()
+    drawn = figure(sample_size_lines(grid, delta, **classes[0]), translator(lang))
+    _in_a_font_that_has_it(drawn)
+    drawn.savefig(path, facecolor="white")
     remark(f"written: {path}")
+
+
+def _in_a_font_that_has_it(figure: Any) -> None:
+    """Behind the usual font one with Han characters, where one is installed: files of pictures draw their text."""
+    from matplotlib import font_manager
+    from matplotlib.text import Text
+
+    han = sorted({font.name for font in font_manager.fontManager.ttflist if _HAN.search(font.name)})
+    for text in figure.findobj(Text) if han else ():
+        text.set_fontfamily(["sans-serif", next((name for name in han if name.endswith("SC")), han[0])])
 
 
 def _show(found: list[SampleSize], lang: str) -> None:

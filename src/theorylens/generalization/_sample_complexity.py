@@ -110,7 +110,7 @@ def attainable_error(
     """
     measure, size = class_measure(class_size, log_class_size, bits, vc_dimension)
     chosen, m, delta = _chosen(measure, setting, theorem), whole("m", m), probability("delta", delta)
-    return _least(lambda epsilon: chosen.required(size, epsilon, delta) <= m)
+    return _least(lambda epsilon: chosen.enough(m, size, epsilon, delta))
 
 
 def attainable_delta(
@@ -125,7 +125,7 @@ def attainable_delta(
     """
     measure, size = class_measure(class_size, log_class_size, bits, vc_dimension)
     chosen, m, epsilon = _chosen(measure, setting, theorem), whole("m", m), probability("epsilon", epsilon)
-    return _least(lambda delta: chosen.required(size, epsilon, delta) <= m)
+    return _least(lambda delta: chosen.enough(m, size, epsilon, delta))
 
 
 def ehrenfeucht_lower_bound(d: int, epsilon: float, delta: float) -> float:
@@ -222,7 +222,7 @@ def _chosen(measure: Measure, setting: str, key: str | None) -> SampleTheorem:
 def _examples(theorem: SampleTheorem, size: float, epsilon: float, delta: float) -> int:
     required = theorem.required(size, epsilon, delta)
     if required > LARGEST:
-        raise ValueError(f"more than 2**60 examples would be needed for epsilon = {epsilon}")
+        raise ValueError(f"more than 2**500 examples would be needed for epsilon = {epsilon}")
     return max(0 if theorem.kind == "necessary" else 1, math.ceil(required))
 
 

@@ -14,20 +14,21 @@ from typing import Literal
 
 from theorylens.results import Message
 
-from ._vc_gap import GAP_THEOREMS, Growth, Variant, vc_gap
+from ._vc_gap import GAP_THEOREMS, Variant, vc_gap
 
 Setting = Literal["realizable", "uniform", "agnostic", "expected", "holdout"]
 Measure = Literal["nats", "vc"]
 Bound = Literal["sufficient", "necessary", "order"]
 Required = Callable[[float, float, float], float]
-LARGEST = 1 << 60  # sample sizes beyond are not searched
+LARGEST = 1 << 500  # sample sizes beyond are not searched
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTheorem:
     """``required(size, epsilon, delta)`` examples for a class of ``size`` nats or VC dimension.
 
-    ``holds`` says where the theorem was proved; outside it is not used.
+    ``holds`` says where the theorem was proved; outside it is not used. ``gap``, of theorems that bound one: that of
+    m examples, which spares the search that `required` makes.
     """
 
     key: str
@@ -39,6 +40,13 @@ class SampleTheorem:
     assumption: Message
     reference: str
     holds: Callable[[float, float, float], bool] = lambda size, epsilon, delta: True
+    gap: Callable[[float, int, float], float] | None = None
+
+    def enough(self, m: int, size: float, epsilon: float, delta: float) -> bool:
+        """Whether ``m`` examples are at least the number required."""
+        if self.gap is not None:
+            return self.gap(size, m, delta) <= epsilon
+        return self.required(size, epsilon, delta) <= m
 
 
 SETTINGS: dict[Setting, Message] = {
@@ -88,27 +96,31 @@ def smallest_sample(gap: Callable[[int], float], epsilon: float) -> int:
     Raises
     ------
     ValueError
-        When even 2**60 examples are not enough.
+        When even 2**500 examples are not enough.
     """
     low, high = 0, 1
     while gap(high) > epsilon:
         low, high = high, 2 * high
         if high > LARGEST:
-            raise ValueError(f"more than 2**60 examples would be needed for epsilon = {epsilon}")
+            raise ValueError(f"more than 2**500 examples would be needed for epsilon = {epsilon}")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if gap(middle) <= epsilon else (middle, high)
     return high
 
 
-def by_gap(variant: Variant, *, share: float = 1.0, two_sided: bool = True, growth: Growth = "relaxed") -> Required:
-    """Examples until the VC gap of ``variant`` is at most ``share * epsilon``."""
+def gap_of(variant: Variant, times: float, *, two_sided: bool = True) -> Callable[[float, int, float], float]:
+    """``times`` the VC gap of ``variant`` as a function of dimension, examples, delta."""
+    return lambda d, m, delta: times * vc_gap(m, int(d), delta, variant, two_sided=two_sided)
+
+
+def by_gap(gap: Callable[[float, int, float], float]) -> Required:
+    """Examples until ``gap`` is at most epsilon."""
 
     def required(d: float, epsilon: float, delta: float) -> float:
-        def gap(m: int) -> float:
-            return vc_gap(m, int(d), delta, variant, growth=growth, two_sided=two_sided)
-
-        return math.inf if gap(LARGEST) > share * epsilon else float(smallest_sample(gap, share * epsilon))
+        if gap(d, LARGEST, delta) > epsilon:
+            return math.inf
+        return float(smallest_sample(lambda m: gap(d, m, delta), epsilon))
 
     return required
 
@@ -130,12 +142,12 @@ def _finite() -> tuple[SampleTheorem, ...]:
         SampleTheorem(
             key="hoeffding-union", name=Message("theorem.hoeffding_union", "finite class, ln(2|H|/δ)/2ε²"),
             setting="uniform", measure="nats", kind="sufficient", assumption=_ALL, reference=hoeffding,
-            required=lambda nats, epsilon, delta: (nats + math.log(2 / delta)) / (2 * epsilon**2),
+            required=lambda nats, epsilon, delta: (nats + math.log(2 / delta)) / (2 * epsilon) / epsilon,
         ),
         SampleTheorem(
             key="erm-union", name=Message("theorem.erm_union", "finite class, 2 ln(2|H|/δ)/ε²"),
             setting="agnostic", measure="nats", kind="sufficient", assumption=_ERM, reference=hoeffding,
-            required=lambda nats, epsilon, delta: 2 * (nats + math.log(2 / delta)) / epsilon**2,
+            required=lambda nats, epsilon, delta: 2 * (nats + math.log(2 / delta)) / epsilon / epsilon,
         ),
     )  # fmt: skip
 
@@ -200,22 +212,22 @@ def _necessary() -> tuple[SampleTheorem, ...]:
 
 def _gaps() -> tuple[SampleTheorem, ...]:
     found = []
-    settings: tuple[tuple[Setting, float, Message], ...] = (("uniform", 1.0, _ALL), ("agnostic", 0.5, _ERM))
-    for setting, part, assumption in settings:
+    settings: tuple[tuple[Setting, float, Message], ...] = (("uniform", 1.0, _ALL), ("agnostic", 2.0, _ERM))
+    for setting, times, assumption in settings:
         variants: tuple[Variant, ...] = ("vapnik", "mohri", "bousquet", "abu-mostafa")
         for variant in variants:
-            theorem = GAP_THEOREMS[variant]
+            theorem, gap = GAP_THEOREMS[variant], gap_of(variant, times)
             found.append(
                 SampleTheorem(
                     key=f"{variant}-{setting}", name=theorem.name, setting=setting, measure="vc", kind="sufficient",
-                    assumption=assumption, reference=theorem.reference, required=by_gap(variant, share=part),
+                    assumption=assumption, reference=theorem.reference, required=by_gap(gap), gap=gap,
                 )
             )  # fmt: skip
     order = Message("theorem.agnostic_order", "fundamental theorem (d + ln 1/δ)/ε²")
     found.append(
         SampleTheorem(
             key="agnostic-order", name=order, setting="agnostic", measure="vc", kind="order", assumption=_ERM,
-            required=lambda d, epsilon, delta: (d + math.log(1 / delta)) / epsilon**2,
+            required=lambda d, epsilon, delta: (d + math.log(1 / delta)) / epsilon / epsilon,
             reference="Shalev-Shwartz, Ben-David (2014). Understanding Machine Learning, theorem 6.8.",
         )
     )  # fmt: skip

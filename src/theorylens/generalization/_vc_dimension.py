@@ -57,7 +57,7 @@ def vc_linear(d: int, *, bias: bool = True, radius: float | None = None, margin:
         return VcDimension(lower=value, upper=value, lower_theorem=halfspaces, upper_theorem=halfspaces)
     ratio = positive("radius", radius) / positive("margin", margin)
     theorem = Message("theorem.margin_hyperplanes", "hyperplanes with a margin (Vapnik)")
-    at_most = min(math.ceil(ratio**2 * (1 - 1e-12)), d) + 1 if ratio**2 < LARGEST else d + 1
+    at_most = d + 1 if ratio * ratio > d else math.ceil(ratio * ratio * (1 - 1e-12)) + 1
     return VcDimension(lower=1, upper=at_most, lower_theorem=theorem, upper_theorem=theorem)
 
 
@@ -170,7 +170,7 @@ def largest_shattered(log_growth: LogGrowth) -> int:
     Raises
     ------
     ValueError
-        When it has not fallen behind at 2**60 points.
+        When it has not fallen behind at 2**500 points.
     """
 
     def allowed(m: int) -> bool:
@@ -180,7 +180,7 @@ def largest_shattered(log_growth: LogGrowth) -> int:
     while allowed(high):
         high *= 2
         if high > LARGEST:
-            raise ValueError("the growth function allows more than 2**60 points to be labelled in all ways")
+            raise ValueError("the growth function allows more than 2**500 points to be labelled in all ways")
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
