@@ -273,9 +273,13 @@ def test_routes_without_an_exact_part():
         x, y = torch.randn(4, 5, 4).double(), torch.randint(6, (4, 5))
         wide = nn.Linear(3, 300).double()
     found = trace(tokens, (x, y), "cross_entropy", draws=100)  # outputs (n, tokens, classes)
-    assert found.uncertainty.method.id == "numerics.hutchinson"
+    assert found.uncertainty.method.id == "numerics.deflated"
+    plain = trace(tokens, (x, y), "cross_entropy", draws=100, method="hutchinson")
+    assert plain.uncertainty.method.id == "numerics.hutchinson"
     truth = float(dense_diagonal(tokens, (x, y), "cross_entropy").sum())
-    assert found.lower <= truth <= found.upper
+    for each in (found, plain):
+        assert each.lower <= truth <= each.upper
+    assert found.upper - found.lower < 0.9 * (plain.upper - plain.lower)
     entries = diagonal(tokens, (x, y), "cross_entropy", of="ggn", draws=50)
     assert not entries.exact
     assert float(entries.values.sum()) == pytest.approx(truth, rel=0.3)
@@ -283,7 +287,7 @@ def test_routes_without_an_exact_part():
     assert found.uncertainty.method.id == "numerics.hutchinson"
     net, data = made("dense")
     bowl = trace(net, data, lambda o, t: -o.square().sum(1), draws=50)  # not convex in the outputs
-    assert bowl.uncertainty.method.id == "numerics.hutchinson"
+    assert bowl.uncertainty.method.id == "numerics.deflated"
     assert bowl.upper < 0
     with pytest.raises(RefusedError, match="one number for a batch"):
         diagonal(net, data, lambda o, t: F.cross_entropy(o, t), of="ggn")
@@ -293,7 +297,8 @@ def test_routes_without_an_exact_part():
 
 def test_other_methods_are_asked_for_by_name(unchecked_shapes):
     net, data = made("dense")
-    for method, said in (("hutchinson", "numerics.hutchinson"), ("hutch++", "numerics.hutchpp")):
+    said_by = {"hutchinson": "numerics.hutchinson", "deflated": "numerics.deflated", "hutch++": "numerics.hutchpp"}
+    for method, said in said_by.items():
         assert trace(net, data, "cross_entropy", draws=12, method=method).uncertainty.method.id == said
     with pytest.raises(ValueError, match="method must be one of auto, hutchinson"):
         trace(net, data, "cross_entropy", method="exact")

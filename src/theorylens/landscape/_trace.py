@@ -1,7 +1,8 @@
 """The trace of the Hessian: the curvature of the loss summed over all directions.
 
 Method   exactly where it can be had: entry by entry for few parameters, as the trace of the Gauss-Newton matrix for
-         networks that are piecewise linear in each parameter; else that trace plus Hutchinson's signs on the rest
+         networks that are piecewise linear in each parameter; else that trace plus Hutchinson's signs on the rest, or,
+         where there is no exact part, random signs beside the vectors of a Lanczos run
 Source   Schraudolph (2002), Neural Comput. 14:1723; Hutchinson (1990), Communications in Statistics B 19:433
 Assumes  a loss that is twice differentiable at the parameters
 Breaks   rescaling two layers against each other changes the trace and not the function
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from theorylens.core import RefusedError, Task, objective, rng_for
+from theorylens.numerics.deflation import lanczos_trace
 from theorylens.numerics.memory import part
 from theorylens.numerics.objective import MEMORY, Objective
 from theorylens.numerics.second import second_derivatives
@@ -28,10 +30,12 @@ from ._gauss_newton import GaussNewton, chosen, task_of
 from ._piecewise import obstacle
 from ._trace_split import drawn, shifted, split
 
-Method = Literal["auto", "hutchinson", "hutch++"]
-METHODS = ("auto", "hutchinson", "hutch++")
+Method = Literal["auto", "hutchinson", "deflated", "hutch++"]
+METHODS = ("auto", "hutchinson", "deflated", "hutch++")
+ESTIMATORS = {"hutchinson": hutchinson, "deflated": lanczos_trace, "hutch++": hutchpp}
 FEW = 200  # parameters: up to here the exact diagonal costs no more than a good estimate
 MANY = 256  # outputs: beyond, as many backward passes cost more than good draws
+DEFLATED = 24  # products: from here on a third of them finds outliers of a trained network (`lanczos_trace`)
 
 
 def trace(
@@ -50,9 +54,11 @@ def trace(
         ``"auto"``: exact up to 200 parameters, and for networks that are piecewise linear in each parameter
         (`piecewise_linear`), whose trace is that of the Gauss-Newton matrix. Otherwise ``draws`` random signs, on the
         Hessian or on what is left of it beside the exact trace of the Gauss-Newton matrix: the first 8 draws say which
-        takes fewer products. The others are stochastic above 200 parameters: ``"hutchinson"``, random signs on the
-        Hessian; ``"hutch++"``, a third of the products goes into a sketch that holds the large eigenvalues, which pays
-        where few of them carry the trace.
+        takes fewer products. Without such an exact part (outputs that are not one row of at most 256 numbers for each
+        example, a loss that is not convex in them) it is ``"deflated"`` from 24 draws on. The others are stochastic
+        above 200 parameters: ``"hutchinson"``, random signs on the Hessian; ``"deflated"``, a third of the products
+        grows a Lanczos basis that holds the large eigenvalues, which pays where few of them carry the trace;
+        ``"hutch++"``, a third goes into a sketch and a third into the trace there.
     seed
         Of the random signs.
     names
@@ -75,7 +81,7 @@ def hessian_trace(goal: Objective, *, draws: int, method: Method = "auto", gener
     return traced(goal, draws=draws, method=method, generator=generator).estimate
 
 
-Route = Literal["diagonal", "piecewise linear", "Gauss-Newton and rest", "hutchinson", "hutch++"]
+Route = Literal["diagonal", "piecewise linear", "Gauss-Newton and rest", "hutchinson", "deflated", "hutch++"]
 EXACT = ("diagonal", "piecewise linear")
 
 
@@ -103,9 +109,14 @@ def traced(goal: Objective, *, draws: int, method: Method = "auto", generator: t
         task = task_of(goal)
         if task is not None and row_outputs(goal, task):
             return _by_parts(goal, task, draws, generator)
-        return Traced(hutchinson(goal.hessian(), draws, generator=generator), "hutchinson")
-    estimator = hutchinson if method == "hutchinson" else hutchpp
-    return Traced(estimator(goal.hessian(), draws, generator=generator), method)
+        return _drawn(goal, draws, generator)
+    return Traced(ESTIMATORS[method](goal.hessian(), draws, generator=generator), method)
+
+
+def _drawn(goal: Objective, draws: int, generator: torch.Generator) -> Traced:
+    """Without any exact part."""
+    route: Route = "deflated" if draws >= DEFLATED else "hutchinson"
+    return Traced(ESTIMATORS[route](goal.hessian(), draws, generator=generator), route)
 
 
 def _by_parts(goal: Objective, task: Task, draws: int, generator: torch.Generator) -> Traced:
@@ -115,7 +126,7 @@ def _by_parts(goal: Objective, task: Task, draws: int, generator: torch.Generato
             parts = split(goal, task, draws=draws, generator=generator)
             return Traced(parts.total, "piecewise linear" if parts.linear.holds else "Gauss-Newton and rest")
         except RefusedError:  # a loss that is not convex in the outputs
-            return Traced(hutchinson(goal.hessian(), draws, generator=generator), "hutchinson")
+            return _drawn(goal, draws, generator)
     half = GaussNewton(goal, task, memory=MEMORY // 2)
     found = drawn(goal.hessian(memory=MEMORY // 2), half, draws, generator=generator)
     rounding = torch.finfo(goal.dtype).eps

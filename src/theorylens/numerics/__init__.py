@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .bulk import BulkFit, fit_marchenko_pastur
     from .concentration import bennett, bernstein, chernoff_kl, dkw, empirical_bernstein, hoeffding
     from .counting import Tally, count, tally
-    from .deflation import deflated_trace
+    from .deflation import deflated_trace, lanczos_trace
     from .differences import azuma, azuma_deviation, bounded_differences, efron_stein, mcdiarmid, mcdiarmid_deviation
     from .example_squares import ExampleSquares
     from .graph import graph_bytes
@@ -47,9 +47,9 @@ __all__ = [
     "chernoff_kl", "clopper_pearson", "clopper_pearson_interval", "count", "deflated_trace", "dkw", "efron_stein",
     "eigenvalues", "empirical_bernstein", "fit_marchenko_pastur", "fitting", "flatten", "frobenius", "goe_all_positive",
     "goe_exponent", "graph_bytes", "hoeffding", "hutchinson", "hutchinson_diagonal", "hutchpp", "kl", "kl_inverse",
-    "lanczos_quadrature", "marchenko_pastur_cdf", "marchenko_pastur_density", "marchenko_pastur_edges", "mcdiarmid",
-    "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part", "rows", "second_derivatives",
-    "semicircle_share", "tally", "to_device", "unique_rows",
+    "lanczos_quadrature", "lanczos_trace", "marchenko_pastur_cdf", "marchenko_pastur_density", "marchenko_pastur_edges",
+    "mcdiarmid", "mcdiarmid_deviation", "missing_operator", "nearest", "nearest_in", "part", "rows",
+    "second_derivatives", "semicircle_share", "tally", "to_device", "unique_rows",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker that saw __getattr__ would let every misspelt name pass
