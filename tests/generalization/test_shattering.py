@@ -20,7 +20,8 @@ from theorylens.generalization import (
     vc_of_labellings,
     vc_stump,
 )
-from theorylens.generalization._shattering import _labellings
+from theorylens.generalization._separable import strictly_separable
+from theorylens.generalization._shattering import _labellings, _roomy
 
 RNG = np.random.default_rng(0)
 
@@ -42,6 +43,41 @@ def test_labellings_made_by_halfspaces_are_covers_count():
     for bias in (True, False):
         made = sum(Halfspaces(bias=bias)(points, labels) for labels in _labellings(6))
         assert made == cover_count(6, 2, affine=bias)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[0, 0], [1, 0], [0.5, 1e-12]], [[0, 0], [1, 0], [0.5, 1e-300]], 1e-9 * RNG.standard_normal((3, 2)),
+        RNG.standard_normal((3, 2)).round(3) + 1e9, RNG.standard_normal((3, 2)) * [1e-200, 1e200],
+    ],
+)  # fmt: skip
+def test_units_and_small_angles_do_not_matter(points):
+    """Three points not on a line are shattered; a solver's tolerance said certainly not."""
+    found = shatters(points, Halfspaces())
+    assert (found.shattered, found.certain) == (True, True)
+    assert shatters(np.c_[np.asarray(points, float), np.ones(3)], Halfspaces(bias=False)).shattered
+    fourth = [*np.asarray(points, float).tolist(), np.asarray(points, float)[0].tolist()]
+    assert not shatters(fourth, Halfspaces()).shattered  # a point twice
+
+
+def test_whole_numbers_near_a_line_are_told_from_those_on_it():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        a, b = rng.integers(-(10**7), 10**7, (2, 2))
+        for off in (0, 1):
+            points = np.array([a, b, 3 * b - 2 * a + [0, off]], dtype=np.float64)
+            u, v = (points[1:] - points[0]).astype(object)
+            assert shatters(points, Halfspaces()).shattered == (int(u[0]) * int(v[1]) != int(u[1]) * int(v[0]))
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 5])
+def test_rational_and_floating_answers_agree_on_points_in_general_position(dimension):
+    rng = np.random.default_rng(dimension)
+    for count in (2, dimension + 1, dimension + 3):
+        for _ in range(20):
+            rows = rng.standard_normal((count, dimension))
+            assert strictly_separable(rows.tolist()) == _roomy(rows / np.abs(rows).max(0))
 
 
 def test_points_on_a_line_are_worse():

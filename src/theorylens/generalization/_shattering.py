@@ -1,6 +1,6 @@
 """Can a class label these points in all ways? With the labelling it cannot make, or the set that proves a dimension.
 
-Method   all labellings in turn: a linear programme for halfspaces, a learner's fit for anything else
+Method   all labellings in turn: linear programmes for halfspaces, a learner's fit for anything else
 Source   Vapnik, Chervonenkis (1971); Shalev-Shwartz, Ben-David (2014), definition 6.3
 Breaks   a learner that fails to fit does not prove that nothing fits: then only "shattered" is certain
 """
@@ -19,10 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 
 from ._asked import whole
+from ._separable import strictly_separable
 
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int64]
 MOST = 20  # points whose labellings, a million, can be tried
+ROOM = 1e-6  # of a hyperplane found in floating point: far above what solver and rescaling round
 
 
 @runtime_checkable
@@ -40,19 +42,24 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Halfspaces:
-    """x -> sign(w.x + b), without b when ``bias`` is False: exact, by linear programming."""
+    """x -> sign(w.x + b), without b when ``bias`` is False.
+
+    Exact: a linear programme in floating point finds the hyperplanes with room to spare; where it finds none the
+    question is settled in rational arithmetic.
+    """
 
     bias: bool = True
     exact: bool = True
 
     def __call__(self, points: Floats, labels: Signs) -> bool:
-        table = np.c_[points, np.ones(len(points))] if self.bias else points
-        found = linprog(
-            np.zeros(table.shape[1]), -labels[:, None] * table, -np.ones(len(points)), bounds=(None, None)
-        )  # fmt: skip
-        if found.status not in (0, 2):
-            raise ValueError(f"the linear programme ended without an answer: {found.message}; rescale the points")
-        return bool(found.status == 0)
+        table = points - points.mean(0) if self.bias else points
+        largest = np.abs(table).max(0)
+        table = table / np.where(largest > 0, largest, 1.0)
+        side = labels[:, None] * (np.c_[table, np.ones(len(table))] if self.bias else table)
+        if _roomy(side):
+            return True
+        given = np.c_[points, np.ones(len(points))] if self.bias else points
+        return strictly_separable((labels[:, None] * given).tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +153,15 @@ def vc_of_labellings(labellings: ArrayLike) -> int:
         if not any(len(np.unique(table[:, list(s)], axis=0)) == 2**d for s in sets):
             return d - 1
     return most
+
+
+def _roomy(side: Floats) -> bool:
+    """Whether some w with entries in [-1, 1] has w.x at least `ROOM` for every row x, as far as the solver sees."""
+    m, d = side.shape
+    found = linprog(
+        np.r_[np.zeros(d), -1.0], np.c_[-side, np.ones(m)], np.zeros(m), bounds=[(-1, 1)] * d + [(None, 1)]
+    )  # fmt: skip
+    return found.status == 0 and bool((side @ found.x[:-1] > ROOM).all())
 
 
 def _labellings(m: int) -> Iterator[Signs]:
