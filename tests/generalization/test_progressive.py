@@ -12,8 +12,10 @@ from theorylens.generalization import (
     best_scale,
     certify_progressive,
     chernoff_kl,
+    clopper_pearson,
     progressive_bound,
     progressive_validation,
+    scales_around,
 )
 from theorylens.results import Predictor
 
@@ -54,12 +56,86 @@ def test_an_adversary_who_chooses_each_network_by_the_errors_so_far_misses_no_mo
     assert 0 < worst <= delta
 
 
+def _worst_of_single_steps(bounds, rates):
+    """The most that an adversary can miss who chooses each of n rates (whole steps of a grid) by all errors so far."""
+    n, steps = len(bounds) - 1, len(rates) - 1
+    passed = np.array([[total / steps > n * b + 1e-12 for total in range(n * steps + 1)] for b in bounds], dtype=float)
+    value = np.vstack([passed, np.zeros(n * steps + 1)])  # [errors, sum of rates]
+    for _ in range(n):
+        best = np.zeros_like(value)
+        for i, q in enumerate(rates):
+            moved = np.zeros_like(value)
+            moved[:-1, : value.shape[1] - i] = (1 - q) * value[:-1, i:] + q * value[1:, i:]
+            best = np.maximum(best, moved)
+        value = best
+    return value[0, 0]
+
+
+MIXTURE = (math.inf, 0.3, 0.8, 1.5)
+
+
+@pytest.mark.parametrize("delta", [0.5, 0.2, 0.05])
+def test_who_chooses_every_single_rate_by_the_errors_so_far_misses_no_more_than_delta(delta):
+    n, rates = 10, np.linspace(0, 1, 21)
+    mixed = [progressive_bound(k, n, MIXTURE, delta) for k in range(n + 1)]
+    single = [progressive_bound(k, n, best_scale(0.2, n, delta), delta) for k in range(n + 1)]
+    exact = [clopper_pearson(k, n, delta) for k in range(n + 1)]
+    assert 0 < _worst_of_single_steps(mixed, rates) <= delta
+    assert 0 < _worst_of_single_steps(single, rates) <= delta
+    assert _worst_of_single_steps(exact, rates) > 1.2 * delta  # the binomial tail is no bound here
+
+
+def test_two_blocks_are_enough_to_miss_the_binomial_tail_at_half_of_delta():
+    """The second rate is chosen so that the total just passes the bound that some number of errors would get."""
+    m1, m2, delta, q1 = 60, 300, 0.0125, 0.1
+    n = m1 + m2
+    passed = n * np.array([clopper_pearson(k, n, delta / 2) for k in range(n + 1)])
+    missed = 0.0
+    for a in range(m1 + 1):
+        most = np.arange(a, n)
+        second = np.clip((passed[most] - m1 * q1) / m2, 0, None)
+        fits = second < 1
+        missed += stats.binom.pmf(a, m1, q1) * stats.binom.cdf(most[fits] - a, m2, second[fits]).max()
+    assert missed > 1.05 * delta
+
+
+def test_a_single_scale_leaves_nothing_to_gain_against_small_rates():
+    n, q, delta, scale = 12000, 0.005, 0.1, 0.7
+    passed = n * np.array([progressive_bound(k, n, scale, delta) for k in range(120)])
+    alive, missed = np.eye(120)[0], 0.0
+    for step in range(1, n + 1):
+        alive = (1 - q) * alive + q * np.r_[0.0, alive[:-1]]
+        over = step * q > passed
+        missed += alive[over].sum()
+        alive[over] = 0.0
+    assert 0.9 * delta < missed <= delta
+
+
+def test_a_mixture_is_never_worse_than_one_of_its_scales_at_its_share_of_delta():
+    weights = (0.4, 0.3, 0.2, 0.1)
+    for k, n in ((0, 50), (1, 50), (7, 50), (50, 50), (0, 1), (300, 4000)):
+        mixed = progressive_bound(k, n, MIXTURE, 0.05, weights=weights)
+        single = [progressive_bound(k, n, s, 0.05 * w) for s, w in zip(MIXTURE[1:], weights[1:], strict=True)]
+        assert mixed <= min(single) * (1 + 1e-12)
+        assert mixed >= min(1.0, chernoff_kl(k / n, n, 0.05)) * (1 - 1e-12)
+    assert progressive_bound(0, 50, MIXTURE, 0.05, weights=weights) <= 1 - (0.05 * 0.4) ** (1 / 50) + 1e-12
+    assert progressive_bound(5, 80, [0.4], 0.05) == pytest.approx(progressive_bound(5, 80, 0.4, 0.05), rel=1e-10)
+
+
+def test_a_wrong_guess_of_the_rate_costs_little():
+    for n in (360, 20000):
+        scales, weights = scales_around(0.05, n, 0.05)
+        for share, most in ((0.0, 1.9), (0.01, 1.15), (0.05, 1.04), (0.1, 1.04), (0.3, 1.04)):
+            k = round(share * n)
+            assert progressive_bound(k, n, scales, 0.05, weights=weights) < most * chernoff_kl(k / n, n, 0.05)
+
+
 def test_the_certificate_is_the_bound_of_what_was_counted(gaussians):
     way = ProgressiveRun(shares=(0.4, 0.3, 0.3), expected=0.2)
     found = certify_progressive(gaussians.subject(200, 1, test=(300, 2)), way, delta=0.06, comparisons=3)
     assert found.sizes == (60, 60)
-    scale = best_scale(0.2, 120, 0.02)
-    assert found.certificate.bound == progressive_bound(sum(found.errors), 120, scale, 0.02)
+    scales, weights = scales_around(0.2, 120, 0.02)
+    assert found.certificate.bound == progressive_bound(sum(found.errors), 120, scales, 0.02, weights=weights)
     assert found.certificate.empirical == sum(found.errors) / 120
     assert found.certificate.n == 120
     assert found.certificate.predictor is Predictor.RELATIVE
@@ -93,11 +169,20 @@ def test_the_certificate_misses_the_true_mean_error_no_more_than_delta(gaussians
         ((1, 0, 0.1, 0.05), "n must be"),
         ((1, 10, 0.0, 0.05), "beta must be positive"),
         ((1, 10, 0.1, 0.0), "delta must lie strictly between"),
+        ((1, 10, [], 0.1), "scales must be positive, and one at least"),
+        ((1, 10, [0.1, -1.0], 0.1), "scales must be positive"),
+        ((1, 10, [0.1, 1.0], 1.0), "delta must lie strictly between"),
     ],
 )
 def test_bad_input(arguments, said):
     with pytest.raises(ValueError, match=said):
         progressive_bound(*arguments)
+
+
+def test_weights_that_do_not_fit_are_refused():
+    for weights in ([1.0], [0.5, 0.6], [1.0, 0.0]):
+        with pytest.raises(ValueError, match="a positive weight for each of 2 scales"):
+            progressive_bound(1, 10, [0.1, 0.2], 0.05, weights=weights)
 
 
 def test_an_expected_rate_outside_its_range_is_refused(gaussians):

@@ -133,7 +133,14 @@ if TYPE_CHECKING:
     from ._posterior_training import PosteriorTraining
     from ._power_law import PowerLaw, power_law
     from ._private_prior import pac_bayes_private, privacy_price
-    from ._progressive import Progressive, ProgressiveRun, best_scale, certify_progressive, progressive_bound
+    from ._progressive import (
+        Progressive,
+        ProgressiveRun,
+        best_scale,
+        certify_progressive,
+        progressive_bound,
+        scales_around,
+    )
     from ._rademacher import Searched, gaussian_complexity, rademacher, rademacher_bound
     from ._random_features import random_features_risk
     from ._random_labels import RandomLabelStudy, random_label_study
@@ -242,8 +249,9 @@ __all__ = [
     "random_label_study", "rank_correlation", "rank_statistics", "rank_study", "regularised_stability",
     "relative_vc_bound", "reliability", "retrained_outputs", "ridge_leave_one_out", "ridge_risk", "ridge_stability",
     "ridgeless_risk", "risk_p_value", "sample_complexity", "sample_descent", "sample_size_curve", "sample_size_lines",
-    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "selective_error", "sharpness_bound", "shatters",
-    "spectral_complexity", "spectral_covering", "spectral_margin_bound", "sphere_features_descent", "split_kl",
+    "sample_size_table", "sample_sizes", "samples", "sauer_shelah", "scales_around", "selective_error",
+    "sharpness_bound", "shatters", "spectral_complexity", "spectral_covering", "spectral_margin_bound",
+    "sphere_features_descent", "split_kl",
     "squared_calibration_error", "squared_path_norm", "stability_bound", "stable_rank", "stitched_radius",
     "svm_stability", "tandem_bound", "tandem_losses", "tandem_weights", "temperature", "tolerated_margin",
     "tolerated_noise", "tolerated_perturbation", "uniform_convergence", "uniform_convergence_necessary",

@@ -53,17 +53,17 @@ class Ground:
         """The recipe's own word on what it trained on must not contain a unit of the bound."""
         if not relative.has("train"):
             return
-        held = len(relative.split("train"))
-        if held == len(self.split) > given:  # inputs prepared otherwise have other hashes, and are as many
-            raise RefusedError(
-                f"the recipe was given {given} rows to train on, and its training split holds {held}, as many as "
-                "there are; a bound on the others would not be valid. Train on rows= only"
-            )
         known, seen = self.split.input_hashes, set(relative.split("train").input_hashes)
         if shared := sum(known[row] in seen for row in hidden):
             raise RefusedError(
                 f"the recipe was given {given} rows to train on, and its training split holds {shared} of the "
                 f"{len(hidden)} it was to leave out; a bound on them would not be valid. Train on rows= only"
+            )
+        held = len(relative.split("train"))
+        if held == len(self.split) > given:  # inputs prepared otherwise have other hashes, and are as many
+            raise RefusedError(
+                f"the recipe was given {given} rows to train on, and its training split holds {held}, as many as "
+                "there are; a bound on the others would not be valid. Train on rows= only"
             )
 
     def certificate(

@@ -25,8 +25,8 @@ RARE = 1e-3  # a doubt is raised for no more than this share of honest recipes
 def doubt(errors: int, units: int, test_errors: int, tests: int) -> float:
     """Probability of at most ``errors`` among ``units`` left out if they were as hard as the ``tests``.
 
-    >>> round(doubt(0, 100, 20, 100), 9), doubt(20, 100, 20, 100) > 0.5
-    (1e-07, True)
+    >>> round(doubt(0, 100, 20, 100), 8), doubt(20, 100, 20, 100) > 0.5
+    (3.3e-07, True)
     """
     return float(hypergeom.cdf(errors, units + tests, errors + test_errors, units))
 

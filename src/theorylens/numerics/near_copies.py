@@ -29,7 +29,8 @@ Floats = NDArray[np.float64]
 
 def directions(columns: int) -> Floats:
     """Random directions, the same for all splits with so many columns; shape (columns, 16)."""
-    return np.random.default_rng(columns).standard_normal((columns, DIRECTIONS)) / np.sqrt(DIRECTIONS)
+    drawn = np.random.default_rng(columns).standard_normal((columns, DIRECTIONS))
+    return np.asarray(drawn / np.sqrt(DIRECTIONS), dtype=np.float64)
 
 
 def near_copies(first: Floats, second: Floats | None = None) -> tuple[Rows, Rows]:
