@@ -151,3 +151,20 @@ def test_refusals(call, said):
 def regression():
     data = torch.zeros(5, 2), torch.zeros(5, 1)
     return Subject(model=nn.Linear(2, 1), loss="mse", train=data, test=data)
+
+
+def test_ignored_targets_have_no_margin_and_a_reference_must_have_every_weight():
+    torch.manual_seed(0)
+    net = nn.Linear(4, 3).eval()
+    x, y = torch.randn(40, 4), torch.randint(0, 3, (40,))
+    with torch.no_grad():
+        y[:30] = net(x[:30]).argmax(1)
+    ignored = y.clone()
+    ignored[30:] = -100
+    whole = generalization_measures(net, (x[:30], y[:30]), "cross_entropy", names=["inverse_margin"])
+    part = generalization_measures(net, (x, ignored), "cross_entropy", names=["inverse_margin"])
+    assert part["inverse_margin"] == pytest.approx(whole["inverse_margin"])
+    with pytest.raises(ValueError, match="the reference has no bias of this shape"):
+        generalization_measures(
+            net, (x, y), "cross_entropy", names=["distance"], reference={"weight": net.weight.detach()}
+        )

@@ -25,6 +25,7 @@ PARAMETERS = Message("generalization.parameters", "fitted parameters")
 EXAMPLES = Message("generalization.examples", "training examples")
 FEATURES = Message("generalization.features", "random features")
 EXCESS = Message("generalization.excess_risk", "excess risk")
+RESIDUAL = Message("generalization.train_residual", "training, mean square with noise")  # no excess: noise is in it
 
 
 def least_squares_descent(
@@ -82,6 +83,7 @@ def least_squares_descent(
     return RiskCurve(
         sizes=sizes.astype(np.float64), test=test, train=train, theory=theory,
         threshold=float(widths[0] if varies else counts[0]), x_name=EXAMPLES if varies else PARAMETERS, y_name=EXCESS,
+        train_name=RESIDUAL,
         label=Message("generalization.least_squares", "Least squares on Gaussian data, measured and by theory"),
     )  # fmt: skip
 
@@ -235,6 +237,7 @@ def sphere_features_descent(
     return RiskCurve(
         sizes=sizes.astype(np.float64), test=test, train=train, theory=np.atleast_1d(np.asarray(theory)),
         threshold=float(widths[0] if varies else counts[0]), x_name=EXAMPLES if varies else FEATURES, y_name=EXCESS,
+        train_name=RESIDUAL,
         label=Message("generalization.sphere_features", "Random features on a sphere, measured and in the limit"),
     )  # fmt: skip
 

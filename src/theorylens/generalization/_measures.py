@@ -36,6 +36,7 @@ T = TypeVar("T")
 ROWS = 100  # training rows of the effective parameters
 NOISE_ROWS = 200  # of the variance of the gradients, which takes a backward pass for each
 HARD = 0.1  # quantile of the margins that stands for them
+IGNORED = -100
 
 
 def generalization_measures(
@@ -73,7 +74,7 @@ def generalization_measures(
     Raises
     ------
     ValueError
-        A name that is not in `NAMES`.
+        A name that is not in `NAMES`, a reference that lacks a weight.
 
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> data = torch.randn(30, 4), torch.randint(0, 3, (30,))
@@ -115,6 +116,9 @@ class _Network:
     def distance(self) -> float:
         if self.reference is None:
             return math.nan
+        unlike = [n for n, w in self.weights.items() if n not in self.reference or self.reference[n].shape != w.shape]
+        if unlike:
+            raise ValueError(f"the reference has no {unlike[0]} of this shape; give the state dict before training")
         return _length({n: w - self.reference[n].double().cpu() for n, w in self.weights.items()})
 
     @cached_property
@@ -152,7 +156,9 @@ class _Network:
         with torch.no_grad():
             pairs = [task.forward(self.model, to_device(batch, device)) for batch in self.split.batches(1024)]
         try:
-            found = margins(torch.cat([o for o, _ in pairs]), torch.cat([t for _, t in pairs]))
+            outputs, targets = torch.cat([o for o, _ in pairs]), torch.cat([t for _, t in pairs])
+            counted = targets != IGNORED if targets.ndim == 1 else slice(None)  # as in cross-entropy
+            found = margins(outputs[counted], targets[counted])
         except ValueError:  # one column of scores with other targets than two classes, or pixels
             return math.nan
         return float(torch.quantile(found, HARD))

@@ -30,8 +30,8 @@ class RiskCurve:
         Mean test risk by theory at the sizes, shape (k,), with infinities; None where no theory applies.
     threshold
         Size at which interpolation becomes possible, known beforehand; None where it can only be measured.
-    label, x_name, y_name
-        Words for the picture.
+    label, x_name, y_name, train_name
+        Words for the picture; the last says what the training line is where it is no risk like that of the test.
     """
 
     sizes: Floats
@@ -42,6 +42,7 @@ class RiskCurve:
     y_name: Message
     theory: Floats | None = None
     threshold: float | None = None
+    train_name: Message = Message("generalization.train_risk", "training")  # noqa: RUF009 - frozen
 
     @property
     def runs(self) -> int:
@@ -94,8 +95,7 @@ class RiskCurve:
                 name=Message("generalization.test_risk", "test, mean and interval over {runs} runs", runs=self.runs),
             ),
             Line(
-                x=self.sizes, y=self.train.mean(1), role="init",
-                name=Message("generalization.train_risk", "training"),
+                x=self.sizes, y=self.train.mean(1), role="init", name=self.train_name,
             ),
         ]  # fmt: skip
         if self.theory is not None:
