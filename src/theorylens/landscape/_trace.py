@@ -11,7 +11,7 @@ Breaks   rescaling two layers against each other changes the trace and not the f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,7 +32,11 @@ from ._trace_split import drawn, shifted, split
 
 Method = Literal["auto", "hutchinson", "deflated", "hutch++"]
 METHODS = ("auto", "hutchinson", "deflated", "hutch++")
-ESTIMATORS = {"hutchinson": hutchinson, "deflated": lanczos_trace, "hutch++": hutchpp}
+ESTIMATORS: dict[str, Callable[..., Estimate]] = {
+    "hutchinson": hutchinson,
+    "deflated": lanczos_trace,
+    "hutch++": hutchpp,
+}
 FEW = 200  # parameters: up to here the exact diagonal costs no more than a good estimate
 MANY = 256  # outputs: beyond, as many backward passes cost more than good draws
 DEFLATED = 24  # products: from here on a third of them finds outliers of a trained network (`lanczos_trace`)
