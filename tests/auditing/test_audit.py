@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from theorylens.auditing import Options, TestSetLedger, audit
+from theorylens.auditing import Options, TestSetLedger, audit, measure_speed
 from theorylens.core import NoFingerprintError, RefusedError, Task, UnsuitableError
 from theorylens.numerics import NoSecondDerivativeError
 from theorylens.report import Report, html
@@ -449,3 +449,32 @@ def test_the_control_is_decided_once_whatever_the_clock_says_later(tmp_path):
     assert again.outcomes[0].cached
     assert again.run.settings["shuffled_control"] is True
     assert run(slow, probes, budget=100, cache=tmp_path / "b").result("TL501").estimate.value == 0.0
+
+
+def test_a_product_is_timed_and_where_there_is_none_it_counts_as_gradients(subject):
+    timed = measure_speed(subject)
+    assert timed.hvp > 0
+
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(X.shape[1])[: int(Y.max()) + 1].clone())
+
+        def forward(self, x):
+            return OneDerivative.apply(x @ self.weight.T)
+
+    plain = measure_speed(replace(subject, model=Odd(), init=None, checkpoints=None, recipe=None))
+    assert plain.hvp == pytest.approx(2.5 * plain.gradient)
+
+
+class OneDerivative(torch.autograd.Function):
+    """Twice its input, with a backward pass that cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g

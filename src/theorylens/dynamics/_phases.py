@@ -31,7 +31,7 @@ from ._loss_slope import Floats, Slope
 from ._progress import TRAINING
 
 LEVEL = 0.05
-SECONDS = 4.0  # at most six changes on 120 stretches; 0.2 to 1.5 seconds on one idle core
+SECONDS = 1.5  # at most six changes on 120 stretches; 0.2 to 1.5 seconds on one idle core
 MANY = 40  # records below which few changes could be seen
 CORRELATED = 0.9  # above it the record hardly tells its noise: 7 % false changes in simulation
 REFERENCES = (

@@ -33,7 +33,7 @@ from ._weight_spectrum import LEAST, LayerSpectrum, mean_alpha, weight_spectrum
 
 PERMUTATIONS = 19  # outside of all of them with probability 1 in 10 when nothing but the sizes of entries matters
 DRAWN = 12  # layers in the picture
-FIT_SECONDS = 0.005  # about what one fit of a few hundred eigenvalues takes
+FIT_SECONDS = 2e-5  # for each eigenvalue of a fit: 0.005 for a few hundred
 REFERENCES = (
     "Martin, Mahoney (2021). Implicit self-regularization in deep neural networks. JMLR 22:165.",
     "Clauset, Shalizi, Newman (2009). Power-law distributions in empirical data. SIAM Review 51:661-703.",
@@ -91,7 +91,7 @@ def _cost(subject: Subject, rung: int | None) -> Work:
     sizes = [m.shape for m in weight_matrices(subject.net).values() if min(m.shape) >= LEAST]
     values = 20.0 * sum(a * b * min(a, b) for a, b in sizes)  # singular values
     orders = PERMUTATIONS * 4.0 * sum(a * b * min(a, b) for a, b in sizes)
-    fits = FIT_SECONDS * len(sizes) * ((rung or 0) + PERMUTATIONS)
+    fits = FIT_SECONDS * sum(min(size) for size in sizes) * ((rung or 0) + PERMUTATIONS)
     return Work(flops=values * networks + orders, seconds=0.01 + fits)
 
 
