@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
 from theorylens.core import UnsuitableError
 from theorylens.generalization import (
@@ -419,3 +420,28 @@ def test_a_vote_of_three_stumps_on_a_line_shatters_four_points_and_the_forest_bo
 def test_a_forest_has_at_least_one_tree():
     with pytest.raises(ValueError, match="trees must be at least 1"):
         vc_tree(5, depth=3, trees=0)
+
+
+def test_a_tensor_made_from_few_numbers_counts_in_full():
+    """One number can trace a curve through all matrices: counting it as one weight would promise too little."""
+
+    class Curve(nn.Module):
+        def forward(self, seed):
+            return torch.sin(seed * torch.arange(1.0, 33.0)).reshape(8, 4)
+
+        def right_inverse(self, weight):
+            return weight.reshape(-1)[:1]
+
+    made = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    plain = network_growth(made, torch.zeros(1, 4))
+    parametrize.register_parametrization(made[0], "weight", Curve(), unsafe=True)
+    assert sum(p.numel() for p in made[0].parameters()) == 9
+    assert network_growth(made, torch.zeros(1, 4)) == plain
+    normed = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, 1))
+    assert network_growth(normed, torch.zeros(1, 4)) == plain
+
+
+def test_a_compiled_network_is_the_network():
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    compiled = torch.compile(net, backend="eager")
+    assert network_growth(compiled, torch.zeros(1, 4)) == network_growth(net, torch.zeros(1, 4))

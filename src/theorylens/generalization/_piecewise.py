@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from theorylens.core import UnsuitableError
@@ -86,6 +87,7 @@ class Reading:
     """One walk through the graph of a network in evaluation mode on one example."""
 
     def __init__(self, model: nn.Module, example: tuple[Any, ...]) -> None:
+        model = getattr(model, "_orig_mod", model)  # of torch.compile, which is not traced
         try:
             self.traced = fx.symbolic_trace(model)
         except _UNTRACED as error:
@@ -140,7 +142,7 @@ class Reading:
         return Value(1, {name: found.numel()})
 
     def _module(self, node: fx.Node, module: nn.Module, joined: Value) -> Value:
-        weights = {self.names[id(p)]: p.numel() for p in module.parameters()}
+        weights = self._weights(str(node.target), module)
         if isinstance(module, _LINEAR):
             return Value(joined.degree + 1, {**joined.weights, **weights})
         if isinstance(module, _NORMS):
@@ -160,6 +162,14 @@ class Reading:
         if isinstance(module, _FIXED) or (type(module) in _ORDER and _is_last(node)):
             return joined
         raise _unknown(str(node.target), type(module).__name__)
+
+    def _weights(self, place: str, module: nn.Module) -> dict[str, int]:
+        """Free numbers of a layer. Parametrized tensors count in full: how few numbers made them bounds nothing."""
+        if not parametrize.is_parametrized(module):
+            return {self.names[id(p)]: p.numel() for p in module.parameters()}
+        made: Any = module.parametrizations
+        free = {self.names[id(p)]: p.numel() for p in module.parameters(recurse=False)}
+        return {**free, **{f"{place}.{name}": getattr(module, name).numel() for name in made}}
 
     def _call(self, node: fx.Node, inputs: list[Value], joined: Value) -> Value:
         target: Any = node.target

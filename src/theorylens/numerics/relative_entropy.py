@@ -135,7 +135,7 @@ def _term_of_numbers(q: float, p: float, step: float) -> float:
     if not 1e-290 <= ratio <= 1e290:
         return step - q * float(np.log(p) - np.log(q))
     if abs(x) < 0.25:
-        return q * _log1p_gap(x)
+        return float(q * _log1p_gap(x))
     return step - q * float(np.log(ratio) if x < -0.5 else np.log1p(x))
 
 
