@@ -47,7 +47,7 @@ from ._outermost import probe_eigenvalues
 from ._paths import Path, barrier, linear_path
 from ._perturbed_gd import Perturbation, PerturbedGD, Thresholds, perturbed_gd_thresholds
 from ._piecewise import PiecewiseLinear, piecewise_linear
-from ._random_fields import p_spin_complexity, p_spin_index_share, p_spin_threshold
+from ._random_fields import p_spin_complexity, p_spin_count, p_spin_index_share, p_spin_threshold
 from ._recursive_gd import SSRGD, ssrgd_thresholds
 from ._relative_flatness import relative_flatness
 from ._rescaling import Invariance, Rescaling, invariance, rescaled
@@ -100,7 +100,7 @@ __all__ = [
     "gd_escape_steps", "ggn", "goe_all_positive", "goe_exponent", "greedy_soup", "hessian", "hessian_eigenvalues",
     "hessian_trace", "invariance", "is_second_order_stationary", "is_strict_saddle", "keskar_sharpness",
     "layer_curvature", "linear_path", "m_sharpness", "marchenko_pastur_edges", "mean_exit_time", "noise_along",
-    "noisy_gd_escape_steps", "octopus", "operator_density", "p_spin_complexity", "p_spin_index_share",
+    "noisy_gd_escape_steps", "octopus", "operator_density", "p_spin_complexity", "p_spin_count", "p_spin_index_share",
     "p_spin_threshold", "pac_bayes_sharpness", "perturbed_gd_escape_steps", "perturbed_gd_thresholds",
     "piecewise_linear", "probe_averaged_checkpoints", "probe_critical_point", "probe_eigenvalues",
     "probe_expected_sharpness", "probe_linear_path", "probe_spectral_density", "probe_surroundings", "probe_trace",
