@@ -216,3 +216,41 @@ def test_mixed_precision_and_compiled_networks_train(kind):
     rule = ALL[kind](net.parameters())
     losses = [float(rule.step(closure_for(rule, kind, loss)).detach()) for _ in range(8)]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("owner", ["rule", "base"])
+@pytest.mark.parametrize("when", ["first", "second", "both", "never"])
+@pytest.mark.parametrize("kind", AWARE)
+def test_gradients_unscaled_to_be_clipped_train_as_without_scaling(kind, when, owner):
+    """Unscaled before first_step the scaler took the second gradient for unscaled too: steps 1,024 times too long."""
+
+    def train(scale):
+        net = network()
+        rule = AWARE[kind](net.parameters())
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=True)
+        name = rule if owner == "rule" else rule.base
+        for _ in range(3):
+            rule.zero_grad()
+            for which in ("first", "second"):
+                scaler.scale(F.cross_entropy(net(X), Y)).backward()
+                if when in (which, "both"):
+                    scaler.unscale_(name)
+                    nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+                if which == "first" and not rule.first_step(scaler):
+                    break
+            rule.second_step(scaler)
+            scaler.update()
+        return torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+
+    torch.testing.assert_close(train(1024.0), train(1.0), rtol=1e-4, atol=1e-6)
+
+
+def test_an_unscaled_gradient_of_which_the_first_step_was_not_told_is_refused():
+    net = network()
+    rule, scaler = AWARE["SAM"](net.parameters()), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(F.cross_entropy(net(X), Y)).backward()
+    scaler.unscale_(rule.base)
+    rule.first_step()
+    scaler.scale(F.cross_entropy(net(X), Y)).backward()
+    with pytest.raises(RuntimeError, match=r"whether the first or the second cannot be told.*first_step\(scaler\)"):
+        rule.second_step(scaler)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
+from torch.amp.grad_scaler import GradScaler, OptState
 from torch.optim import Optimizer
 
 from ._event_log import whole
@@ -30,7 +30,7 @@ class SharpnessAware(Optimizer, ABC):
         self.base = base
         self.skipped = 0
         self._model = model
-        self._open = self._moved = False
+        self._open = self._moved = self._knows_scaler = False
         self._origin: dict[Tensor, Tensor] = {}
         self._first: dict[Tensor, Tensor] = {}
         self._statistics: _Frozen | None = None
@@ -42,15 +42,21 @@ class SharpnessAware(Optimizer, ABC):
         """Move to the neighbour along the gradient that is there, and zero the gradients.
 
         Returns whether a second gradient is wanted before `second_step`; False in some steps of `LookSAM` only.
-        ``scaler`` is the AMP scaler that the loss was scaled with; `SAM`, `ASAM` and `GSAM` do not need it.
+        ``scaler`` is the AMP scaler that the loss was scaled with; `SAM`, `ASAM` and `GSAM` do not need it unless it
+        has unscaled a gradient (as for clipping).
         """
         if self._open:
             raise RuntimeError("first_step was called twice; call second_step in between")
         if not any(p.grad is not None for p in self._all()):
             raise RuntimeError("no parameter has a gradient; call backward() before first_step()")
-        self._open = True
+        self._open, self._knows_scaler = True, scaler is not None
+        scale = 1.0 if scaler is None or self._unscaled(scaler) else float(scaler.get_scale())
         with torch.no_grad():
-            return self._ascend(float(scaler.get_scale()) if scaler is not None else 1.0)
+            wanted = self._ascend(scale)
+        if scaler is not None and wanted:  # the second gradient is another one, not unscaled yet
+            for owner in (self, self.base):
+                _scaler_states(scaler).pop(id(owner), None)
+        return wanted
 
     def _ascend(self, scale: float) -> bool:
         for group in self.param_groups:
@@ -66,7 +72,7 @@ class SharpnessAware(Optimizer, ABC):
         if self._moved:
             length = self._length(math.sqrt(math.fsum(squares)), scale)
             if self._keeps_first:
-                self._first = {p: p.grad.clone() for p, _, _ in slopes}
+                self._first = {p: p.grad / scale for p, _, _ in slopes}
             for p, m, rho in slopes:
                 p.add_(p.grad * m, alpha=rho / length)
         else:
@@ -79,10 +85,21 @@ class SharpnessAware(Optimizer, ABC):
         """Move back and take the base optimiser's step with the gradient that is there now; it is kept.
 
         With ``scaler`` the step is ``scaler.step(base)``, which unscales and leaves out a step with infinities;
-        ``scaler.update()`` is the loop's business, as always.
+        ``scaler.update()`` is the loop's business, as always. The gradient may have been unscaled (and clipped) before.
         """
         if not self._open:
             raise RuntimeError("second_step needs first_step before it, and a second backward() in between")
+        if scaler is not None and self._unscaled(scaler):
+            if not self._knows_scaler:
+                raise RuntimeError(
+                    "the scaler has unscaled a gradient, and whether the first or the second cannot be told; give it "
+                    "to first_step too: first_step(scaler)"
+                )
+            states = _scaler_states(scaler)
+            if id(self) in states:  # unscaled under this name: the base has the same gradients
+                states[id(self.base)] = states.pop(id(self))
+        elif scaler is not None and scaler.is_enabled() and self._knows_scaler:
+            scaler.unscale_(self.base)  # as the first gradient is remembered
         self._back()
         self._settle()
         if scaler is None:
@@ -100,6 +117,10 @@ class SharpnessAware(Optimizer, ABC):
         loss = self._gradient_nearby(closure)
         self.base.step()
         return loss
+
+    def _unscaled(self, scaler: GradScaler) -> bool:
+        known = (_scaler_states(scaler).get(id(owner), {}) for owner in (self, self.base))
+        return any(state.get("stage") is OptState.UNSCALED for state in known)
 
     def _back(self) -> None:
         with torch.no_grad():
@@ -203,7 +224,8 @@ class SAM(SharpnessAware):
 
     ``first_step`` moves to the neighbour and zeroes the gradients; ``second_step`` moves back, bit for bit, and lets
     the base optimiser step. With AMP both losses are scaled and ``second_step(scaler)`` takes the scaler's step; the
-    direction does not depend on the scale of the gradient, so ``first_step`` needs no unscaling. With the two-step
+    direction does not depend on the scale of the gradient, so ``first_step`` needs no unscaling. To clip, call
+    ``first_step(scaler)``, and ``scaler.unscale_(rule)`` after the second backward. With the two-step
     interface give schedulers ``base``, whose step they see.
 
     Parameters
@@ -275,6 +297,14 @@ def _check(base: object, rho: float) -> None:
         raise TypeError("LBFGS asks for the loss several times a step and cannot be the base; take SGD or Adam")
     if not (math.isfinite(rho) and rho >= 0):
         raise ValueError(f"rho must be at least 0, got {rho}")
+
+
+def _scaler_states(scaler: GradScaler) -> dict[int, dict[str, Any]]:
+    """What a scaler remembers of each optimiser since its last update; a disabled one remembers nothing.
+
+    Not public in torch, which has no other way to say that a second gradient has taken the place of an unscaled one.
+    """
+    return getattr(scaler, "_per_optimizer_states", {})
 
 
 class _Frozen:
