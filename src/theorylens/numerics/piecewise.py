@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -29,9 +30,10 @@ _LINEAR = """
     MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D Max Min Amax Amin Maximum Minimum Sort Topk Kthvalue
 """
 LINEAR = frozenset(_LINEAR.split())  # linear, or piecewise linear in all that they are given together
-PRODUCTS = {
+PRODUCTS: dict[str, tuple[int, ...]] = {
     "Mul": (0, 1), "Mm": (0, 1), "Bmm": (0, 1), "Mv": (0, 1), "Dot": (0, 1), "Linear": (0, 1), "Convolution": (0, 1),
     "PreluKernel": (0, 1), "Addmm": (1, 2), "Addmv": (1, 2), "Baddbmm": (1, 2), "Addbmm": (1, 2), "Addcmul": (1, 2),
+    "Trilinear": (0, 1, 2),
 }  # which inputs are multiplied  # fmt: skip
 QUOTIENTS = frozenset({"Div", "NativeLayerNorm", "NativeGroupNorm", "FusedRmsNorm"})  # linear in all but one input
 BATCH_NORMS = frozenset({"NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"})
@@ -94,8 +96,8 @@ def _stays_linear(node: Any, inputs: list[int]) -> bool:
     if name == "Embedding":
         return not node._saved_scale_grad_by_freq
     if name in PRODUCTS:
-        first, second = PRODUCTS[name]
-        return len(inputs) <= second or not inputs[first] & inputs[second]
+        factors = [inputs[i] for i in PRODUCTS[name] if i < len(inputs)]
+        return not any(one & other for one, other in combinations(factors, 2))
     return False
 
 
