@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from theorylens.core import RefusedError, global_randomness_kept
-from theorylens.landscape import align, linear_path, unit_groups
+from theorylens.landscape import align, linear_path, symmetry_directions, unit_groups
 from theorylens.landscape._alignment import entries, permuted
 from theorylens.landscape._unit_flow import UnitAxis
 
@@ -189,6 +189,21 @@ def test_correlations_pair_units_that_weights_do_not_show():
     found = align(first, second, x, method="activations")
     assert orders[0][found.orders[0]].tolist() == list(range(6))
     assert torch.allclose(found.model(x), first(x))
+
+
+def test_a_compiled_network_is_the_one_inside():
+    with global_randomness_kept(0):
+        nets = [nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).eval() for _ in range(2)]
+        rows = torch.randn(12, 3), torch.randint(2, (12,))
+    compiled = [torch.compile(net, backend="eager") for net in nets]
+    found, known = align(*compiled), align(*nets)
+    assert found.moved == known.moved > 0
+    assert found.distance_after == known.distance_after
+    path = linear_path(compiled[0], nets[1], rows, "cross_entropy", points=3)
+    assert path.losses.tolist() == linear_path(*nets, rows, "cross_entropy", points=3).losses.tolist()
+    assert torch.equal(
+        symmetry_directions(compiled[0], rows, "cross_entropy"), symmetry_directions(nets[0], rows, "cross_entropy")
+    )
 
 
 def test_what_cannot_be_followed_is_named():

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from theorylens.core import rng_for
 
-from ._paths import check_match
+from ._paths import check_match, uncompiled
 from ._unit_flow import UnitAxis
 from ._unit_groups import UnitGroup, unit_groups
 from ._unit_values import unit_correlations
@@ -109,6 +109,7 @@ def align(
         raise ValueError(f"method must be 'weights' or 'activations', got {method!r}")
     if method == "activations" and data is None:
         raise ValueError("activations are matched on data; give data=, or method='weights'")
+    first, second = uncompiled(first), uncompiled(second)
     a, b = first.state_dict(), second.state_dict()
     check_match(a, b)
     groups = unit_groups(second)

@@ -25,7 +25,18 @@ from theorylens.core import Split, Task
 from theorylens.results import Curve, Line, Message
 from theorylens.training import Keeping, Optimisation, fit
 
-from ._paths import Path, Quantity, Statistics, check_match, measure_of, mixed, path_along, path_between, quantity_name
+from ._paths import (
+    Path,
+    Quantity,
+    Statistics,
+    check_match,
+    measure_of,
+    mixed,
+    path_along,
+    path_between,
+    quantity_name,
+    uncompiled,
+)  # fmt: skip
 
 Kind = Literal["bezier", "polygon"]
 Floats = NDArray[np.float64]
@@ -153,6 +164,7 @@ def connect(
         raise ValueError(f"kind must be 'bezier' or 'polygon', got {kind!r}")
     if bends < 1:
         raise ValueError(f"bends must be at least 1, got {bends}: without one the path is the straight line")
+    first, second = uncompiled(first), uncompiled(second)
     check_match(first.state_dict(), second.state_dict())
     task = loss if isinstance(loss, Task) else Task(loss=loss)
     split = Split.of(data)

@@ -135,6 +135,7 @@ def linear_path(
     >>> linear_path(left, right, rows, lambda o, t: (o[:, 0] ** 2 - 1) ** 2, points=5).barrier
     1.0
     """
+    first, second = uncompiled(first), uncompiled(second)
     check_match(first.state_dict(), second.state_dict())
     task = loss if isinstance(loss, Task) else Task(loss=loss)
     measure = measure_of(data, task, points=points, statistics=statistics, of=of, batch_size=batch_size)
@@ -221,6 +222,12 @@ def mixed(a: Mapping[str, Tensor], b: Mapping[str, Tensor], share: float) -> dic
     if share in (0.0, 1.0):
         return dict(a if share == 0 else b)
     return {name: torch.lerp(t, b[name].to(t), share) if t.is_floating_point() else t for name, t in a.items()}
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The network that `torch.compile` wrapped, whose parameters are the same under their own names; or ``model``."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
 
 
 def check_match(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:

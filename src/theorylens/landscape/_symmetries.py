@@ -25,6 +25,7 @@ from theorylens.core import RefusedError, Split, Task, studied
 from theorylens.numerics.memory import to_device
 
 from ._alignment import entries
+from ._paths import uncompiled
 from ._unit_flow import UnitAxis
 from ._unit_groups import Tracing, UnitGroup
 
@@ -55,6 +56,7 @@ def symmetry_directions(model: nn.Module, data: Any, loss: Any) -> Float[Tensor,
     torch.Size([4, 26])
     """
     task = loss if isinstance(loss, Task) else Task(loss=loss)
+    model = uncompiled(model)
     tracing = Tracing(model)
     places = _places(model)
     groups = [group for group in tracing.groups_or_none() if _scales(model, group, data, task, places)]
