@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import nn
 
 from theorylens import core
@@ -18,7 +20,7 @@ from theorylens.landscape import (
     trace,
     worst_case_sharpness,
 )
-from theorylens.landscape._expected_sharpness import mean_rise
+from theorylens.landscape._expected_sharpness import _student, mean_rise
 from theorylens.results import Enclosure, Exact, Statistical, Unknown
 
 STEEP, ROUND = [[2.0, 0.0], [0.0, 200.0]], [[2.0, 0.0], [0.0, 2.0]]  # x² + 100 y² and x² + y²
@@ -40,6 +42,12 @@ def test_golden_worst_case_sharpness_of_two_bowls(golden, quadratic):
     assert found[0].displacement.abs().tolist() == pytest.approx([0, 0.1], abs=1e-6)
     assert isinstance(found[0].estimate.uncertainty, Enclosure)
     assert found[0].estimate.upper == math.inf  # a lower estimate, and said so
+
+
+def test_the_interval_is_students_over_pairs():
+    values = np.array([1.0, 2.0, 4.0, 5.0, 9.0])
+    said = _student(values, 0.1)
+    assert (said.lower, said.upper) == pytest.approx(stats.t.interval(0.95, 4, values.mean(), stats.sem(values)))
 
 
 def test_the_slope_cancels_in_pairs(quadratic):

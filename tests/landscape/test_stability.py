@@ -29,6 +29,21 @@ def test_descent_on_a_quadratic_grows_above_the_limit_and_not_below(momentum):
         assert (w.abs().item() > 1) is grows
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9])
+def test_nesterov_on_a_quadratic_grows_above_its_limit_and_not_below(momentum):
+    sizes = []
+    for share in (0.97, 1.03):
+        bend = share * stability_limit(0.1, momentum, nesterov=True)
+        w = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        rule = torch.optim.SGD([w], lr=0.1, momentum=momentum, nesterov=momentum > 0)
+        for _ in range(400):
+            rule.zero_grad()
+            (bend * w.square().sum() / 2).backward()
+            rule.step()
+        sizes.append(abs(w.item()))
+    assert sizes[0] < 1 < 10 < sizes[1]
+
+
 @pytest.mark.parametrize(
     ("lr", "momentum", "said"), [(0, 0, "lr must be"), (float("nan"), 0, "lr"), (1, 1, "momentum")]
 )

@@ -80,7 +80,7 @@ def p_spin_count(p: int, n: int, energy: float = math.inf) -> float:
         return 0.0
     x = np.linspace(-reach, top, 40_001)
     inside = np.exp(-(p - 2) / (2 * p) * x * x) * _goe_density(n, x)
-    return 2 * math.sqrt(2 / p) * (p - 1) ** (n / 2) * float(simpson(inside, x=x))
+    return float(2 * math.sqrt(2 / p) * math.pow(p - 1, n / 2) * simpson(inside, x=x))
 
 
 def _goe_density(n: int, x: Floats) -> Floats:
