@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from theorylens.results import Message
 
 SCHEMA = "theorylens/sample-size/1"
-_HAN = re.compile("CJK|YaHei|SimHei|SimSun|PingFang|Heiti|WenQuanYi|Source Han")
 FINEST = 24  # accuracies along the axis of the picture: nearly straight lines
 _SIZE = {"class-size": "class_size", "log-class-size": "log_class_size", "bits": "bits", "vc": "vc_dimension"}
 
@@ -115,25 +113,16 @@ def _draw(path: Path, classes: list[dict[str, Any]], epsilon: float, delta: floa
 
     from theorylens.generalization import sample_size_lines
     from theorylens.locale import translator
+    from theorylens.report._fonts import draw_han
     from theorylens.report._plots import figure
 
     if not classes:
         raise ValueError("--plot draws the sizes of a class; give one")
     grid = np.geomspace(min(0.01, epsilon), max(0.5, epsilon), FINEST).tolist()
     drawn = figure(sample_size_lines(grid, delta, **classes[0]), translator(lang))
-    _in_a_font_that_has_it(drawn)
+    draw_han(drawn)
     drawn.savefig(path, facecolor="white")
     remark(f"written: {path}")
-
-
-def _in_a_font_that_has_it(figure: Any) -> None:
-    """Behind the usual font one with Han characters, where one is installed: files of pictures draw their text."""
-    from matplotlib import font_manager
-    from matplotlib.text import Text
-
-    han = sorted({font.name for font in font_manager.fontManager.ttflist if _HAN.search(font.name)})
-    for text in figure.findobj(Text) if han else ():
-        text.set_fontfamily(["sans-serif", next((name for name in han if name.endswith("SC")), han[0])])
 
 
 def _show(found: list[SampleSize], lang: str) -> None:
