@@ -453,7 +453,7 @@ def test_the_control_is_decided_once_whatever_the_clock_says_later(tmp_path):
 
 def test_a_product_is_timed_and_where_there_is_none_it_counts_as_gradients(subject):
     timed = measure_speed(subject)
-    assert timed.hvp > 0
+    assert timed.gradient <= timed.hvp <= 2.5 * timed.gradient
 
     class Odd(nn.Module):
         def __init__(self):
