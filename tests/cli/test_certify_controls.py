@@ -105,6 +105,7 @@ FAST = ("--method", "pac-bayes", "--draws", "2")
 @pytest.fixture
 def certify(run, tmp_path, monkeypatch):
     monkeypatch.setenv("THEORYLENS_STATE", str(tmp_path / "state"))
+
     def call(name, *arguments, change=("", ""), folder=""):
         file = tmp_path / folder / "subject.py"
         file.parent.mkdir(exist_ok=True)

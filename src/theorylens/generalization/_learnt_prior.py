@@ -31,8 +31,8 @@ class Parts:
 def parts(split: Split, rows: NDArray[np.int64], share: float, *, seed: int = 0) -> Parts:
     """Divide the units of ``split`` at random; the same for every order of the rows of a seed.
 
-    Rows of one unit stay together, and so do rows with the same input or near copies of it. The prior gets all rows of its units, the
-    bound one row of each of its units, so that they are independent.
+    Rows of one unit stay together, and so do rows with the same input or near copies of it. The prior gets all rows of
+    its units, the bound one row of each of its units, so that they are independent.
 
     Parameters
     ----------
@@ -65,7 +65,8 @@ def portions(
 ) -> tuple[Portion, ...]:  # fmt: skip
     """Divide the units of ``split`` at random into portions; the same for every order of the rows of a seed.
 
-    Rows of one unit are in one portion, and so are rows with the same input or near copies of it; no two portions have a unit in common.
+    Rows of one unit are in one portion, and so are rows with the same input or near copies of it; no two portions have
+    a unit in common.
 
     Parameters
     ----------
