@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ._sam import SharpnessAware
+from ._sharpness_aware import SharpnessAware
 
 
 class USAM(SharpnessAware):
