@@ -90,7 +90,7 @@ def measure_speed(subject: Subject) -> Speed:
 
 
 def _product_time(objective: Objective) -> float:
-    """Seconds of a product as an iteration makes it, its graph being there from the first; infinite where there is none."""
+    """Seconds of a product as an iteration makes it, with its graph kept; infinite where there is none."""
     curvature = objective.hessian()
     direction = torch.ones(curvature.size, dtype=curvature.dtype, device=curvature.device)
     try:
