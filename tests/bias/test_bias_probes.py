@@ -237,9 +237,8 @@ def test_each_word_of_the_answers_judge():
     loud = FeatureShift(statistics=np.array([0.1, 0.6]), p=np.array([0.5, 0.001]), adjusted=np.array([0.5, 0.002]))
     verdict, reason, reading = judge_answers(loud, 30, 40)
     assert verdict is Verdict.FAILS
-    assert (
-        "most clearly for class 1 (p = 0.002 among the tests of this probe, 0.001 alone)"
-        in str(reason).replace("\N{NO-BREAK SPACE}", " ")
+    assert "most clearly for class 1 (p = 0.002 among the tests of this probe, 0.001 alone)" in str(reason).replace(
+        "\N{NO-BREAK SPACE}", " "
     )
     assert "class 1, by 0.60 of all rows" in str(reading)
 

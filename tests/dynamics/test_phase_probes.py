@@ -35,7 +35,7 @@ def test_the_judge_and_the_reading_of_phases():
     assert "the course changes at step 60" in phases.judge(one)[1].render()
     assert "2 phases" in phases.read(one).render()
     assert "falls fastest in phase 2, by 0.06" in phases.read(one).render()
-    assert "at steps 40 and 80, each with p at most 0.005" in phases.judge(two)[1].render()
+    assert "at steps 40 and 80 (the least certain with p\xa0=\xa00.005)" in phases.judge(two)[1].render()
 
 
 def test_phases_of_a_record():

@@ -542,12 +542,12 @@ def test_work_is_counted_in_examples_and_kept_graphs_are_not_built_again():
     with tally() as work:
         goal.gradient()
     assert (work.forwards, work.gradients, work.hvps) == (0, 10, 0)
-    for memory, gradients in ((1 << 29, 10), (0, 30)):
+    for memory, gradients, tried in ((1 << 29, 10, 0), (0, 30, 8)):  # 8: do four examples add up from two and two?
         with tally() as work:
             hessian = goal.hessian(memory=memory)
             for seed in range(3):
                 hessian @ direction(goal.size, seed)
-        assert (work.forwards, work.gradients, work.hvps) == (0, gradients, 30)
+        assert (work.forwards, work.gradients, work.hvps) == (tried, gradients, 30)
         assert hessian.products == 3
 
 

@@ -120,25 +120,14 @@ def test_a_verdict_that_only_chance_among_many_tests_explains_is_taken_back():
     first, gone, second = one_family([weak, skipped, outcome("TL513", of_value(0.4), verdict=Verdict.DESCRIPTIVE)])
     assert gone is skipped
     assert first.result.verdict is Verdict.DESCRIPTIVE
-    assert (
-        said(first.result.reason)
-        == "no difference found (p = 0.06 among all tests of this run, 0.03 alone)"
-    )
+    assert said(first.result.reason) == "no difference found (p = 0.06 among all tests of this run, 0.03 alone)"
     assert first.result.assumptions[0].status is Status.UNCHECKED
-    assert (
-        said(first.result.assumptions[0].evidence)
-        == "p = 0.06 among all tests of this run, 0.03 alone"
-    )
+    assert said(first.result.assumptions[0].evidence) == "p = 0.06 among all tests of this run, 0.03 alone"
     assert (first.result.p_values[0].adjusted, second.result.p_values[0].adjusted) == (0.06, 0.4)
     first, second = one_family([weak, strong])
     assert [o.result.verdict for o in (first, second)] == [Verdict.FAILS, Verdict.FAILS]
-    assert (
-        said(second.result.reading)
-        == "No (p = 0.002 among all tests of this run, 0.001 alone)."
-    )
-    assert (
-        said(first.result.reason) == "it differs (p = 0.03)"
-    )  # the last to be rejected pays for itself alone
+    assert said(second.result.reading) == "No (p = 0.002 among all tests of this run, 0.001 alone)."
+    assert said(first.result.reason) == "it differs (p = 0.03)"  # the last to be rejected pays for itself alone
     assert first.result.otherwise is None
 
 

@@ -42,7 +42,7 @@ REFERENCES = (
 def judge(found: FeatureShift, n: int, m: int) -> tuple[Verdict, Message, Message]:
     """Verdict, reason and reading of tests on ``n`` validation and ``m`` test rows."""
     k = int(np.argmin(found.p))
-    p = tested(found)[k].said
+    p = claims(found)[k].said
     if found.smallest <= LEVEL:
         worst = k + (1 if len(found.p) == 1 else 0)  # of two classes the second is tested
         reason = Message("TL513.differs", "the answers differ, most clearly for class {worst} ({p})", worst=worst, p=p)
@@ -56,7 +56,7 @@ def judge(found: FeatureShift, n: int, m: int) -> tuple[Verdict, Message, Messag
 
 
 def _undecided(found: FeatureShift, n: int, m: int) -> tuple[Verdict, Message, Message]:
-    p = tested(found)[int(np.argmin(found.p))].said
+    p = claims(found)[int(np.argmin(found.p))].said
     reason = Message("TL513.none", "no class shows a difference ({p})", p=p)
     text = (
         "Undecided: no difference of the network's answers was found between {n} validation and {m} test rows"
@@ -65,7 +65,7 @@ def _undecided(found: FeatureShift, n: int, m: int) -> tuple[Verdict, Message, M
     return Verdict.DESCRIPTIVE, reason, Message("TL513.reading_none", text, n=n, m=m, p=p)
 
 
-def tested(found: FeatureShift) -> tuple[PValue, ...]:
+def claims(found: FeatureShift) -> tuple[PValue, ...]:
     """One test for each class; the verdict rests on the most surprising one."""
     text = "the probability of class {number} is distributed alike in both splits"
     first, least = (1 if len(found.p) == 1 else 0), int(np.argmin(found.p))
@@ -116,7 +116,7 @@ def probe_answer_shift(subject: Subject, *, rng: torch.Generator, rows: int = RO
         reason=reason,
         reading=reading,
         assumptions=_assumptions(subject, found, broken=found.smallest <= LEVEL),
-        p_values=tested(found),
+        p_values=claims(found),
         otherwise=Conclusion(
             verdict=other_verdict, reason=said, reading=longer, assumptions=_assumptions(subject, found, broken=False)
         ),
@@ -133,7 +133,7 @@ def _assumptions(subject: Subject, found: FeatureShift, *, broken: bool) -> tupl
     same = Assumption(
         statement=Message("TL513.assume.same", "both splits come from one distribution"),
         status=Status.BROKEN if broken else Status.UNCHECKED,
-        evidence=tested(found)[int(np.argmin(found.p))].said,
+        evidence=claims(found)[int(np.argmin(found.p))].said,
     )
     grouped = any(subject.split(r).distinct_units < len(subject.split(r)) for r in ("validation", "test"))
     free = Assumption(

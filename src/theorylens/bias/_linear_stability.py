@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from theorylens.core import Task, objective, rng_for
 from theorylens.numerics.memory import part, rows
 from theorylens.numerics.objective import MEMORY, Objective
+from theorylens.numerics.operator import Derived
 from theorylens.results import Estimate
 
 from ._implicit_regulariser import check_batch, check_lr
@@ -34,37 +35,22 @@ def linear_stability(model: nn.Module, data: Any, loss: Any, *, lr: float, batch
     return largest_eigenvalue(operator, rng_for(seed, "bias.linear_stability"))
 
 
-class _SecondMoment:
+class _SecondMoment(Derived):
     """``(I - η H)² + η² c (mean_i H_i² - H²)``."""
 
     def __init__(self, goal: Objective, lr: float, batch_size: int) -> None:
+        super().__init__(goal.hessian())
         self._lr, n = lr, goal.examples
         self._factor = (n - batch_size) / (batch_size * (n - 1)) if n > 1 else 0.0
-        self._whole = goal.hessian()
         singles = [part(b, i, i + 1) for b in goal.on_device() for i in range(rows(b))]
         share = MEMORY // len(singles)
         self._each = [Objective(goal.model, [s], goal.loss, goal.mean).hessian(memory=share) for s in singles]
 
-    @property
-    def size(self) -> int:
-        return self._whole.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._whole.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._whole.device
-
     def matvec(self, vector: Tensor, /) -> Tensor:
-        once = self._whole @ vector
-        twice = self._whole @ once
+        once = self._operator.matvec(vector)
+        twice = self._operator.matvec(once)
         kept = vector - 2 * self._lr * once + self._lr**2 * twice
         if self._factor == 0:
             return kept
         square = torch.stack([h @ (h @ vector) for h in self._each]).mean(0)
         return kept + self._lr**2 * self._factor * (square - twice)
-
-    def __matmul__(self, vector: Tensor, /) -> Tensor:
-        return self.matvec(vector)

@@ -19,7 +19,7 @@ def judge(found: TwoSample, n: int, m: int) -> tuple[Verdict, Message, Message]:
     """Verdict, reason and reading of a test with ``n`` training and ``m`` test rows. Not rejecting is never "holds"."""
     if found.p > LEVEL:
         return _undecided(found, n, m)
-    size, p = found.effect.value, tested(found).said
+    size, p = found.effect.value, claims(found).said
     reason = Message("TL505.differs", "test inputs differ from training inputs ({p})", p=p)
     text = (
         "No: test and training inputs differ ({p}); in kernel space their means lie {size:.2g} of the"
@@ -30,13 +30,13 @@ def judge(found: TwoSample, n: int, m: int) -> tuple[Verdict, Message, Message]:
     return Verdict.FAILS, reason, Message("TL505.reading_differs", text, p=p, **values)
 
 
-def tested(found: TwoSample) -> PValue:
+def claims(found: TwoSample) -> PValue:
     statement = Message("TL505.tested", "training and test inputs come from one distribution")
     return PValue(statement=statement, p=found.p, decides=True)
 
 
 def _undecided(found: TwoSample, n: int, m: int) -> tuple[Verdict, Message, Message]:
-    p = tested(found).said
+    p = claims(found).said
     text = "no difference found between {n} training and {m} test inputs ({p})"
     reason = Message("TL505.none_found", text, n=n, m=m, p=p)
     text = (
@@ -79,7 +79,7 @@ def probe_two_sample(subject: Subject, *, draws: int, rows: int = ROWS, rng: tor
         reason=reason,
         reading=reading,
         assumptions=(_same(found, broken=found.p <= LEVEL), free),
-        p_values=(tested(found),),
+        p_values=(claims(found),),
         otherwise=Conclusion(
             verdict=other, reason=why, reading=longer, assumptions=(_same(found, broken=False), free)
         ),
@@ -116,7 +116,7 @@ def _scaled(x: Tensor, y: Tensor, *, standardise: bool) -> tuple[Tensor, Tensor]
 def _same(found: TwoSample, *, broken: bool) -> Assumption:
     statement = Message("TL505.same", "test inputs come from the distribution of the training inputs")
     status = Status.BROKEN if broken else Status.UNCHECKED
-    return Assumption(statement=statement, status=status, evidence=tested(found).said)
+    return Assumption(statement=statement, status=status, evidence=claims(found).said)
 
 
 def _exchangeable(subject: Subject) -> Assumption:

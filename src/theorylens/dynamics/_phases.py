@@ -51,13 +51,13 @@ def judge(found: ChangePoints) -> tuple[Verdict, Message]:
     steps = ", ".join(map(str, found.steps[:-1]))
     if not steps:
         text = "the course changes at step {last} ({p})"
-        return Verdict.DESCRIPTIVE, Message("TL603.one", text, last=last, p=tested(found)[0].said)
+        return Verdict.DESCRIPTIVE, Message("TL603.one", text, last=last, p=claims(found)[0].said)
     text = "the course changes at steps {steps} and {last} (the least certain with {p})"
-    least = tested(found)[len(found.steps) - 1].said
+    least = claims(found)[len(found.steps) - 1].said
     return Verdict.DESCRIPTIVE, Message("TL603.several", text, steps=steps, last=last, p=least)
 
 
-def tested(found: ChangePoints) -> tuple[PValue, ...]:
+def claims(found: ChangePoints) -> tuple[PValue, ...]:
     """The tests in their order; each is made only when those before it were small, so the largest so far counts."""
     first = Message("TL603.tested", "the record is one smooth law with noise")
     text = "nothing but noise is left of {count} changes of course"
@@ -76,7 +76,7 @@ def _otherwise(found: ChangePoints, assumptions: tuple[Assumption, ...]) -> Conc
         return None
     steps = ", ".join(map(str, found.steps))
     text = "a change of course near step {steps} is no surprise among all tests of this run ({p})"
-    reason = Message("TL603.not_in_run", text, steps=steps, p=tested(found)[len(found.steps) - 1].said)
+    reason = Message("TL603.not_in_run", text, steps=steps, p=claims(found)[len(found.steps) - 1].said)
     reading = Message("TL603.reading.not_in_run", "Undecided: {reason}.", reason=reason)
     return Conclusion(verdict=Verdict.INCONCLUSIVE, reason=reason, reading=reading, assumptions=assumptions)
 
@@ -134,7 +134,7 @@ def probe_phases(subject: Subject, *, rng: torch.Generator) -> Result:
         reason=reason,
         reading=read(found),
         assumptions=_assumptions(found, len(losses)),
-        p_values=tested(found),
+        p_values=claims(found),
         otherwise=_otherwise(found, _assumptions(found, len(losses))),
         references=REFERENCES,
         payload=(_curve(history.steps.astype(np.float64), losses, found), _table(found, history)),

@@ -96,7 +96,7 @@ def judge(p: float, gap: Estimate, error: float, n: int) -> tuple[Verdict, Messa
     expected = error - gap.value
     if p > LEVEL:
         return _undecided(p, gap, error, n)
-    values: dict[str, Any] = {"expected": expected, "error": error, "n": n, "p": tested(p).said}
+    values: dict[str, Any] = {"expected": expected, "error": error, "n": n, "p": claims(p).said}
     reason = Message(
         "TL120.miscalibrated", "stated confidences are not the frequencies of right answers ({p})", p=values["p"]
     )
@@ -115,13 +115,13 @@ def judge(p: float, gap: Estimate, error: float, n: int) -> tuple[Verdict, Messa
     return Verdict.FAILS, reason, Message("TL120.reading.mixed", text, **values)
 
 
-def tested(p: float) -> PValue:
+def claims(p: float) -> PValue:
     statement = Message("TL120.honest", "right answers come exactly as often as the confidences say")
     return PValue(statement=statement, p=p, decides=True)
 
 
 def _undecided(p: float, gap: Estimate, error: float, n: int) -> tuple[Verdict, Message, Message]:
-    said = tested(p).said
+    said = claims(p).said
     reason = Message("TL120.none_found", "no miscalibration found on {n} test rows ({p})", n=n, p=said)
     text = (
         "Undecided: on {n} test rows no miscalibration was found ({p}), which does not show that there is "
@@ -157,7 +157,7 @@ def probe_calibration(subject: Subject, *, draws: int, rng: torch.Generator) -> 
         reason=reason,
         reading=reading,
         assumptions=(drawn_, _honest(p, broken=p <= LEVEL), alone),
-        p_values=(tested(p),),
+        p_values=(claims(p),),
         otherwise=Conclusion(
             verdict=other, reason=why, reading=longer, assumptions=(drawn_, _honest(p, broken=False), alone)
         ),
@@ -184,7 +184,7 @@ def overconfidence(said: Stated, found: Evidence) -> Estimate:
 
 def _honest(p: float, *, broken: bool) -> Assumption:
     status = Status.BROKEN if broken else Status.UNCHECKED
-    return Assumption(statement=tested(p).statement, status=status, evidence=tested(p).said)
+    return Assumption(statement=claims(p).statement, status=status, evidence=claims(p).said)
 
 
 def _independent(found: Evidence) -> Assumption:

@@ -74,7 +74,7 @@ def _told_apart(found: Mapping[str, Paired]) -> tuple[list[str], list[str]]:
     return worse, [name for name, pair in found.items() if pair.difference.upper < 0]
 
 
-def tested(found: Mapping[str, Paired]) -> tuple[PValue, ...]:
+def claims(found: Mapping[str, Paired]) -> tuple[PValue, ...]:
     """One test for each rival; a verdict rests on those of the rivals that it names."""
     worse, better = _told_apart(found)
     decisive = worse or (better if len(better) == len(found) else [])
@@ -124,7 +124,7 @@ def probe_rivals(subject: Subject, *, rng: torch.Generator) -> Result:
     if len(base.shared_rows) and verdict is Verdict.HOLDS:
         verdict = Verdict.INCONCLUSIVE
     closest = max(found.values(), key=lambda pair: pair.difference.value)
-    tests = tested(found)
+    tests = claims(found)
     return Result(
         estimate=replace(closest.difference, unit=subject.judged.error_name),
         kind=Kind.DESCRIPTION,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from theorylens.core import RefusedError, Subject, Task, objective, rng_for
 from theorylens.numerics import lanczos
 from theorylens.numerics.objective import Objective
-from theorylens.numerics.operator import Operator
+from theorylens.numerics.operator import Derived, Operator
 from theorylens.results import Enclosure, Estimate, Message
 
 Which = Literal["LA", "SA", "BE"]
@@ -196,29 +196,15 @@ def subject_ends(subject: Subject, *, k: int, rows: int, tolerance: float) -> En
     return subject.once(key, lambda: both_ends(goal, k=k, tolerance=tolerance, generator=generator))
 
 
-class Reflected:
+class Reflected(Derived):
     """``below - H``: its largest eigenvalues are the smallest of H."""
 
     def __init__(self, operator: Operator, below: float) -> None:
-        self._operator, self._below = operator, below
-
-    @property
-    def size(self) -> int:
-        return self._operator.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
+        super().__init__(operator)
+        self._below = below
 
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
         return self._below * vector - self._operator.matvec(vector)
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
 
 
 def _settled(goal: Objective, k: int) -> None:

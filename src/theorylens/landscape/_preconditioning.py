@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from theorylens.numerics.operator import Operator, Rescaled
+from theorylens.numerics.operator import Derived, Operator, Rescaled
 
 from ._stability import adam_stability_limit, stability_limit
 
@@ -67,29 +67,15 @@ def _decoupled(optimizer: Optimizer) -> bool:
     return isinstance(optimizer, AdamW) or bool(optimizer.param_groups[0].get("decoupled_weight_decay", False))
 
 
-class Decayed:
+class Decayed(Derived):
     """``H + decay`` times the identity: the Hessian of a loss with decay / 2 times the squared norm of the weights."""
 
     def __init__(self, operator: Operator, decay: float) -> None:
-        self._operator, self._decay = operator, decay
-
-    @property
-    def size(self) -> int:
-        return self._operator.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
+        super().__init__(operator)
+        self._decay = decay
 
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
         return self._operator.matvec(vector) + self._decay * vector
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
 
 
 def preconditioner(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Float[Tensor, " p"] | None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from theorylens.core import Task, objective, rng_for
 from theorylens.numerics.objective import Objective
-from theorylens.numerics.operator import Operator
+from theorylens.numerics.operator import Derived, Operator
 from theorylens.numerics.trace import hutchinson
 from theorylens.results import Estimate, Exact
 
@@ -67,32 +67,18 @@ def relative_flatness(
     return hutchinson(operator, draws, generator=rng_for(seed, "landscape.relative_flatness"))
 
 
-class _Weighted:
+class _Weighted(Derived):
     """R H R for the Hessian H of one weight, R being the root of W W' on the first axis."""
 
     def __init__(self, hessian: Operator, weight: Tensor) -> None:
-        self._hessian, self._shape = hessian, (len(weight), -1)
+        super().__init__(hessian)
+        self._shape = (len(weight), -1)
         rows = weight.reshape(self._shape).double()
         values, axes = torch.linalg.eigh(rows @ rows.T)
         self._root = ((axes * values.clamp_min(0).sqrt()) @ axes.T).to(hessian.dtype)
 
-    @property
-    def size(self) -> int:
-        return self._hessian.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._hessian.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._hessian.device
-
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self._weigh(self._hessian.matvec(self._weigh(vector)))
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
+        return self._weigh(self._operator.matvec(self._weigh(vector)))
 
     def _weigh(self, vector: Tensor) -> Tensor:
         weighed: Tensor = self._root @ vector.reshape(self._shape)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from theorylens.core import Task, rng_for
 from theorylens.numerics.objective import MEMORY, Objective
-from theorylens.numerics.operator import Counted, Operator
+from theorylens.numerics.operator import Counted, Derived, Operator
 from theorylens.numerics.trace import hutchinson, quadratic, random_signs
 from theorylens.results import Estimate, Exact, Message, Statistical
 
@@ -121,26 +121,12 @@ def residual(goal: Objective, task: Task, *, memory: int = MEMORY) -> Operator:
     return Difference(goal.hessian(memory=memory // 2), GaussNewton(goal, task, memory=memory // 2))
 
 
-class Difference:
+class Difference(Derived):
     """A - B."""
 
     def __init__(self, a: Operator, b: Operator) -> None:
-        self._a, self._b = a, b
-
-    @property
-    def size(self) -> int:
-        return self._a.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._a.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._a.device
+        super().__init__(a)
+        self._less = b
 
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self._a.matvec(vector) - self._b.matvec(vector)
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
+        return self._operator.matvec(vector) - self._less.matvec(vector)

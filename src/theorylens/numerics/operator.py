@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -65,20 +66,11 @@ class DenseOperator:
         return self.matvec(vector)
 
 
-class Counted:
-    """An operator that counts its products and refuses one that is not finite or of the wrong shape.
-
-    >>> counted = Counted(DenseOperator(torch.eye(3)))
-    >>> _ = counted @ torch.ones(3)
-    >>> counted.products
-    1
-    """
+class Derived(ABC):
+    """An operator made from another one, of the same size, dtype and device."""
 
     def __init__(self, operator: Operator) -> None:
-        if operator.size < 1:
-            raise ValueError(f"an operator needs at least one dimension, got size {operator.size}")
         self._operator = operator
-        self.products = 0
 
     @property
     def size(self) -> int:
@@ -91,6 +83,28 @@ class Counted:
     @property
     def device(self) -> torch.device:
         return self._operator.device
+
+    @abstractmethod
+    def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]: ...
+
+    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
+        return self.matvec(vector)
+
+
+class Counted(Derived):
+    """An operator that counts its products and refuses one that is not finite or of the wrong shape.
+
+    >>> counted = Counted(DenseOperator(torch.eye(3)))
+    >>> _ = counted @ torch.ones(3)
+    >>> counted.products
+    1
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        if operator.size < 1:
+            raise ValueError(f"an operator needs at least one dimension, got size {operator.size}")
+        super().__init__(operator)
+        self.products = 0
 
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
         product = self._operator.matvec(vector)
@@ -108,9 +122,6 @@ class Counted:
                 f"at index {first}; look for overflow or NaN in the parameters, the data or the loss"
             )
         return product
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
 
 
 def _symmetric(matrix: Tensor) -> None:
@@ -154,26 +165,12 @@ def as_linear_operator(operator: Operator) -> LinearOperator:
     return LinearOperator((operator.size, operator.size), matvec=product, rmatvec=product, dtype=dtype)
 
 
-class Rescaled:
+class Rescaled(Derived):
     """``D H D`` of an operator H and a diagonal D, given as a vector."""
 
     def __init__(self, operator: Operator, scale: Float[Tensor, "p"]) -> None:
-        self._operator, self._scale = operator, scale.to(operator.device, operator.dtype)
-
-    @property
-    def size(self) -> int:
-        return self._operator.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
+        super().__init__(operator)
+        self._scale = scale.to(operator.device, operator.dtype)
 
     def matvec(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
         return self._scale * self._operator.matvec(self._scale * vector)
-
-    def __matmul__(self, vector: Float[Tensor, "p"], /) -> Float[Tensor, "p"]:
-        return self.matvec(vector)
