@@ -60,7 +60,7 @@ def judge(found: ChangePoints) -> tuple[Verdict, Message]:
 def claims(found: ChangePoints) -> tuple[PValue, ...]:
     """The tests in their order; each is made only when those before it were small, so the largest so far counts."""
     first = Message("TL603.tested", "the record is one smooth law with noise")
-    text = "nothing but noise is left of {count} changes of course"
+    text = "changes of course: {count}; what is left is noise"
     p = [*found.p_values, found.next_p_value]
     return tuple(
         PValue(
