@@ -181,9 +181,9 @@ def _realizable_vc() -> tuple[SampleTheorem, ...]:
             key="hanneke", name=Message("theorem.hanneke", "optimal learner (d + ln 1/δ)/ε"),
             setting="realizable", measure="vc", kind="order", assumption=_BEST,
             required=lambda d, epsilon, delta: (d + math.log(1 / delta)) / epsilon,
-            reference="Hanneke (2016). The optimal sample complexity of PAC learning. JMLR 17(38):1-15; Larsen (2023). "
-            "Bagging is an optimal PAC learner. COLT; Aden-Ali, Cherapanamjeri, Shetty, Zhivotovskiy (2023). Optimal PAC "
-            "bounds without uniform convergence. FOCS.",
+            reference="Hanneke (2016). The optimal sample complexity of PAC learning. JMLR 17(38):1-15; "
+            "Larsen (2023). Bagging is an optimal PAC learner. COLT; Aden-Ali, Cherapanamjeri, Shetty, Zhivotovskiy "
+            "(2023). Optimal PAC bounds without uniform convergence. FOCS.",
         ),
     )  # fmt: skip
 
